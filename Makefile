@@ -1,0 +1,99 @@
+# penne: build, run, check, test, measure. `make help` lists the targets.
+
+GO      ?= go
+# The product is one static binary; tests under -race turn cgo on for themselves.
+STATIC  := CGO_ENABLED=0 $(GO)
+TOOLS   := .cache/tools
+
+# Packages with unit tests: everything except the end-to-end tests, which drive bin/pasta.
+E2E     := ./test/e2e/...
+UNITS   = $$($(GO) list ./... | grep -v /test/e2e)
+
+# Set for `make run`: the shell command line to run inside; empty means an interactive shell.
+CMD     ?=
+# Set for `make perf`: a regular expression over row names, and how often each cell is measured.
+SCENARIO ?=
+ROUNDS  ?=
+
+.DEFAULT_GOAL := build
+.PHONY: help build run check fmt vet lint race purego arm64 fuzzseeds bench test units e2e perf fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/penne and its names bin/pasta and bin/passt
+	@mkdir -p bin
+	$(STATIC) build -trimpath -ldflags '-s -w' -o bin/penne ./cmd/penne
+	@ln -sf penne bin/pasta
+	@ln -sf penne bin/passt
+
+run: build ## run CMD (or a shell) in a new namespace connected by bin/pasta
+	@.ci/install run
+ifeq ($(strip $(CMD)),)
+	bin/pasta --config-net
+else
+	bin/pasta --config-net -f -- sh -c '$(subst ','\'',$(CMD))'
+endif
+
+check: fmt vet lint race purego arm64 fuzzseeds bench ## every static check, and the unit tests in every variant
+
+fmt:
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not gofmt-ed:"; echo "$$files"; exit 1; }
+
+vet:
+	$(STATIC) vet ./...
+
+lint: $(TOOLS)/staticcheck $(TOOLS)/golangci-lint
+	CGO_ENABLED=0 $(TOOLS)/staticcheck ./...
+	CGO_ENABLED=0 $(TOOLS)/golangci-lint run
+
+# The tools live in a module of their own, so that the product's go.mod names only what the product uses.
+$(TOOLS)/staticcheck: .ci/tools/go.mod .ci/tools/go.sum
+	$(STATIC) -C .ci/tools build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
+
+$(TOOLS)/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
+	$(STATIC) -C .ci/tools build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+race:
+	@.ci/install check
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(UNITS)
+
+purego:
+	$(STATIC) test -tags purego -timeout 10m $(UNITS)
+
+arm64:
+	GOARCH=arm64 $(STATIC) build ./...
+	GOARCH=arm64 $(STATIC) vet ./...
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && GOARCH=arm64 $(STATIC) test -c -o "$$dir/" ./...
+
+fuzzseeds:
+	$(STATIC) test -run '^Fuzz' -timeout 5m $(UNITS)
+
+bench:
+	$(STATIC) test -run '^$$' -bench . -benchtime 1x -timeout 10m $(UNITS)
+
+test: build units e2e ## unit tests, then (as root) the end-to-end tests over bin/pasta
+
+units:
+	$(STATIC) test -timeout 10m $(UNITS)
+
+e2e: build
+	@.ci/install test || echo "e2e: not everything is there; tests that miss something say so"
+	$(STATIC) test -count 1 -timeout 10m $(E2E)
+
+perf: build ## measure against peers; SCENARIO=regex picks rows, ROUNDS=n repeats
+	@.ci/install perf
+	@mkdir -p .cache
+	$(STATIC) build -trimpath -o .cache/perf ./perf/cmd/perf
+	.cache/perf -scenario '$(SCENARIO)' $(if $(ROUNDS),-rounds $(ROUNDS)) -out perf/results
+
+FUZZTIME ?= 10s
+fuzz: ## fuzz every parser for FUZZTIME each
+	@for pkg in $(UNITS); do \
+		for f in $$($(STATIC) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; $(STATIC) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+clean: ## remove what was built
+	rm -rf bin .cache
