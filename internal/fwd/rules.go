@@ -1,0 +1,119 @@
+// Package fwd holds the rules of address translation between the guest and the
+// host, and what has been observed of the guest. Rules are never changed: the
+// control thread makes a new value and every shard takes it over between two
+// passes of its loop. Both packages of translators ask here when a flow is
+// made, never for the packets of a flow that exists.
+package fwd
+
+import "penne/internal/wire"
+
+// Family holds the rules of one address family. A zero Addr means "none".
+type Family struct {
+	On      bool      // the family is served
+	Guest   wire.Addr // the guest's configured address: on the host, the template's
+	Bits    uint8     // its prefix length
+	Gateway wire.Addr // the router announced to the guest
+	// Ours is our own address on the guest's link, the source of packets
+	// whose true source the guest could not answer: the gateway, if any.
+	Ours wire.Addr
+	// HostLoopback, inside, is the host's loopback (--map-host-loopback).
+	HostLoopback wire.Addr
+	// GuestMap, inside, is the host's own address that the guest shares
+	// (--map-guest-addr).
+	GuestMap wire.Addr
+	// DNSForward, inside, is the host's resolver DNSHost, for ports 53 and
+	// 853 of TCP and UDP (--dns-forward, --dns-host).
+	DNSForward, DNSHost wire.Addr
+	// Bind is the source address of outbound sockets (-o), BindIf their
+	// interface (--outbound-if4, --outbound-if6).
+	Bind   wire.Addr
+	BindIf string
+}
+
+// Rules are one consistent set. Read-only once published.
+type Rules struct {
+	V4, V6 Family
+	// OurMAC is our Ethernet address on the guest's link.
+	OurMAC wire.MAC
+	// MTU of the guest's link, in octets, Ethernet header excluded.
+	MTU int
+	// LinkLocal6 is our IPv6 link-local address on the guest's link.
+	LinkLocal6 wire.Addr
+	// Local holds the host's own addresses, for telling the guest's traffic
+	// to itself from traffic to others.
+	Local map[wire.Addr]struct{}
+	// ScopeID is the host interface of link-local IPv6 destinations.
+	ScopeID uint32
+
+	NoTCP, NoUDP, NoICMP bool
+}
+
+// Of returns the rules of a's family.
+func (r *Rules) Of(a *wire.Addr) *Family {
+	if a.Is4() {
+		return &r.V4
+	}
+	return &r.V6
+}
+
+var (
+	loopback4 = wire.Addr{10: 0xff, 11: 0xff, 12: 127, 15: 1}
+	loopback6 = wire.Addr{15: 1}
+)
+
+// Loopback is the loopback address of a's family.
+func Loopback(a *wire.Addr) wire.Addr {
+	if a.Is4() {
+		return loopback4
+	}
+	return loopback6
+}
+
+// ToHost translates the destination that the guest chose into the one for a
+// host socket. ok is false for destinations that no socket may be connected
+// to: loopback, unspecified, multicast and broadcast, or a family that is off.
+func (r *Rules) ToHost(dst *wire.Addr, port uint16) (to wire.Addr, ok bool) {
+	f := r.Of(dst)
+	switch {
+	case !f.On, dst.IsLoopback(), dst.IsUnspecified(), dst.IsMulticast(), dst.IsBroadcast4():
+		return wire.Addr{}, false
+	case (port == 53 || port == 853) && *dst == f.DNSForward && !f.DNSHost.IsZero():
+		return f.DNSHost, true
+	case *dst == f.HostLoopback:
+		return Loopback(dst), true
+	case *dst == f.GuestMap:
+		return f.Guest, true
+	}
+	return *dst, true
+}
+
+// ToGuest translates the source of a connection or datagram that came to a
+// host socket into the one the guest sees: an address that it can answer. ok is
+// false when there is none, with mapping switched off.
+func (r *Rules) ToGuest(src *wire.Addr, g *Guest) (from wire.Addr, ok bool) {
+	f := r.Of(src)
+	seen := g.Addr(src, r)
+	switch {
+	case !f.On:
+		return wire.Addr{}, false
+	case src.IsLoopback():
+		return f.HostLoopback, !f.HostLoopback.IsZero()
+	case (*src == f.Guest || *src == seen) && !f.GuestMap.IsZero():
+		return f.GuestMap, true
+	case *src == f.Guest, *src == seen:
+		return f.Ours, !f.Ours.IsZero()
+	case src.IsLinkLocal() && !src.Is4():
+		return r.LinkLocal6, !r.LinkLocal6.IsZero()
+	case src.IsUnspecified(), src.IsMulticast():
+		return wire.Addr{}, false
+	}
+	return *src, true
+}
+
+// ScopeOf is the interface index a socket address for dst needs.
+func (r *Rules) ScopeOf(dst *wire.Addr) uint32 {
+	if dst.IsLinkLocal() && !dst.Is4() {
+		return r.ScopeID
+	}
+	return 0
+}

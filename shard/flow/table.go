@@ -1,0 +1,173 @@
+package flow
+
+import "math/bits"
+
+// Table is the flow index of one shard and one translator. One owner, no
+// locks, no allocation after New.
+//
+// The index is open-addressed with linear probing at half load; an entry packs
+// the upper half of the hash with slot+1, so that a probe touches a key only
+// when it very likely matches. Deletion shifts back, leaving no tombstones.
+type Table struct {
+	seed  *Seed
+	index []uint64
+	mask  uint64
+	keys  []Key
+	hash  []uint64
+	gen   []uint32
+	free  bitset
+	used  int
+}
+
+// NewTable makes a table for up to capacity flows (at least 1).
+func NewTable(capacity int, seed *Seed) *Table {
+	size := 1 << bits.Len(uint(2*capacity-1))
+	return &Table{
+		seed: seed, index: make([]uint64, size), mask: uint64(size - 1),
+		keys: make([]Key, capacity), hash: make([]uint64, capacity), gen: make([]uint32, capacity),
+		free: newBitset(capacity),
+	}
+}
+
+// Hash is the table's hash of k, to be passed to the other methods.
+func (t *Table) Hash(k *Key) uint64 { return t.seed.Hash(k) }
+
+// Len is the number of flows, Cap the most there can be.
+func (t *Table) Len() int { return t.used }
+
+// Cap is the most flows the table can hold.
+func (t *Table) Cap() int { return len(t.keys) }
+
+// Find returns the slot of k, or -1.
+func (t *Table) Find(k *Key, hash uint64) int32 {
+	tag := hash >> 32 << 32
+	for i := hash & t.mask; ; i = (i + 1) & t.mask {
+		e := t.index[i]
+		if e == 0 {
+			return -1
+		}
+		if slot := int32(uint32(e)) - 1; e>>32<<32 == tag && t.keys[slot] == *k {
+			return slot
+		}
+	}
+}
+
+// Insert gives k, which must not be in the table, the lowest free slot; -1
+// means that the table is full.
+func (t *Table) Insert(k *Key, hash uint64) int32 {
+	slot := t.free.takeLowest()
+	if slot < 0 {
+		return -1
+	}
+	t.keys[slot], t.hash[slot] = *k, hash
+	i := hash & t.mask
+	for t.index[i] != 0 {
+		i = (i + 1) & t.mask
+	}
+	t.index[i] = hash>>32<<32 | uint64(uint32(slot+1))
+	t.used++
+	return slot
+}
+
+// Remove ends the flow at slot, which must be in use, and its generation.
+func (t *Table) Remove(slot int32) {
+	i := t.hash[slot] & t.mask
+	for uint32(t.index[i]) != uint32(slot+1) {
+		i = (i + 1) & t.mask
+	}
+	t.gen[slot]++
+	t.used--
+	t.free.put(slot)
+	t.closeGap(i)
+}
+
+// closeGap empties place i and moves later entries of the same cluster back
+// over it where their home place allows.
+func (t *Table) closeGap(i uint64) {
+	for j := i; ; {
+		j = (j + 1) & t.mask
+		e := t.index[j]
+		if e == 0 {
+			t.index[i] = 0
+			return
+		}
+		home := t.hash[uint32(e)-1] & t.mask
+		if (j-home)&t.mask >= (j-i)&t.mask {
+			t.index[i], i = e, j
+		}
+	}
+}
+
+// Key is the key of the flow at slot; it is good until the slot's next Insert.
+func (t *Table) Key(slot int32) *Key { return &t.keys[slot] }
+
+// HashAt is the hash of the flow at slot.
+func (t *Table) HashAt(slot int32) uint64 { return t.hash[slot] }
+
+// Gen counts the flows that have ended at slot.
+func (t *Table) Gen(slot int32) uint32 { return t.gen[slot] }
+
+// Live tells whether the flow a token was made for still exists.
+func (t *Table) Live(tok Token) bool {
+	s := tok.Slot()
+	return int(s) < len(t.keys) && t.gen[s]&0xffffff == tok.Gen() && !t.free.has(s)
+}
+
+// All calls fn for every slot in use, lowest first; fn may Remove that slot.
+func (t *Table) All(fn func(slot int32)) {
+	for s := range int32(len(t.keys)) {
+		if !t.free.has(s) {
+			fn(s)
+		}
+	}
+}
+
+// bitset is a set of free slots with the lowest member found in three steps.
+type bitset struct{ level [3][]uint64 }
+
+func newBitset(n int) bitset {
+	var b bitset
+	for l := range b.level {
+		words := (n + 63) / 64
+		b.level[l] = make([]uint64, words)
+		for i := range n {
+			b.level[l][i/64] |= 1 << (i % 64)
+		}
+		n = words
+	}
+	return b
+}
+
+func (b *bitset) takeLowest() int32 {
+	for top, w := range b.level[2] {
+		if w == 0 {
+			continue
+		}
+		mid := top*64 + bits.TrailingZeros64(w)
+		low := mid*64 + bits.TrailingZeros64(b.level[1][mid])
+		slot := low*64 + bits.TrailingZeros64(b.level[0][low])
+		b.clear(slot)
+		return int32(slot)
+	}
+	return -1
+}
+
+func (b *bitset) clear(i int) {
+	for l := range b.level {
+		b.level[l][i/64] &^= 1 << (i % 64)
+		if b.level[l][i/64] != 0 {
+			return
+		}
+		i /= 64
+	}
+}
+
+func (b *bitset) put(slot int32) {
+	i := int(slot)
+	for l := range b.level {
+		b.level[l][i/64] |= 1 << (i % 64)
+		i /= 64
+	}
+}
+
+func (b *bitset) has(slot int32) bool { return b.level[0][slot/64]>>(slot%64)&1 != 0 }
