@@ -9,26 +9,26 @@ type Reason uint8
 
 // Reasons. Each ends only the frame, datagram or flow it counts.
 const (
-	Truncated      Reason = iota // a frame shorter than its headers say
-	Malformed                    // a header field contradicts another
-	FragmentIn                   // an IP fragment from the guest
-	UnknownProto                 // an EtherType or IP protocol that is not ours
-	BadSource                    // a source address no guest may use
-	BadDest                      // a destination that cannot be reached from a socket
-	FamilyOff                    // an address family or protocol that is switched off
-	TableFull                    // no slot for a new flow
-	NoSocket                     // the kernel refused a socket (EMFILE, ENOBUFS, ENOMEM)
-	NoFrame                      // no free frame to keep bytes in
-	HandoffFull                  // the ring to the owning shard was full
-	TapFull                      // the tap took no more
-	TapError                     // the tap refused a frame
-	NoFlow                       // a segment of no flow, answered with RST
-	OutOfWindow                  // a segment outside the window
-	BadOption                    // malformed TCP options
-	SocketFull                   // a datagram the socket did not take
-	TooLong                      // a datagram longer than the path or the link carries
-	Oversize                     // a frame longer than a slot
-	Unanswered                   // a request we have no answer for
+	Truncated    Reason = iota // a frame shorter than its headers say
+	Malformed                  // a header field contradicts another
+	FragmentIn                 // an IP fragment from the guest
+	UnknownProto               // an EtherType or IP protocol that is not ours
+	BadSource                  // a source address no guest may use
+	BadDest                    // a destination that cannot be reached from a socket
+	FamilyOff                  // an address family or protocol that is switched off
+	TableFull                  // no slot for a new flow
+	NoSocket                   // the kernel refused a socket (EMFILE, ENOBUFS, ENOMEM)
+	NoFrame                    // no free frame to keep bytes in
+	HandoffFull                // the ring to the owning shard was full
+	TapFull                    // the tap took no more
+	TapError                   // the tap refused a frame
+	NoFlow                     // a segment of no flow, answered with RST
+	OutOfWindow                // a segment outside the window
+	BadOption                  // malformed TCP options
+	SocketFull                 // a datagram the socket did not take
+	TooLong                    // a datagram longer than the path or the link carries
+	Oversize                   // a frame longer than a slot
+	Unanswered                 // a request we have no answer for
 	NumReasons
 )
 
