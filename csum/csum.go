@@ -36,15 +36,10 @@ import (
 // To sum a message in pieces, chain the calls; a piece of odd length may only be the last one, else
 // the pieces after it need Swap. Precondition: len(b) < 1<<34, which bounds the 64-bit accumulators.
 func Sum(b []byte, initial uint32) uint32 {
-	return finishLE(sumLE(b), initial)
-}
-
-// sumLE dispatches on length: see vectorMin.
-func sumLE(b []byte) uint64 {
 	if len(b) >= vectorMin {
-		return sumVector(b)
+		return finishLE(sumVector(b), initial)
 	}
-	return sumGeneric(b)
+	return finishLE(sumGeneric(b), initial)
 }
 
 // finishLE turns a sum over little-endian words, as the implementations return it, into a partial
