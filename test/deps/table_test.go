@@ -32,6 +32,7 @@ var layout = map[string]layer{
 	"shard/wheel":    leaf,
 
 	"internal/fwd":  word,
+	"shard/env":     word,
 	"internal/wire": word,
 	"ring":          word,
 	"ring/virtq":    word,

@@ -1,0 +1,124 @@
+package fwd
+
+import (
+	"net/netip"
+	"testing"
+
+	"penne/internal/wire"
+)
+
+func a(s string) wire.Addr {
+	if s == "" {
+		return wire.Addr{}
+	}
+	return wire.AddrFrom(netip.MustParseAddr(s))
+}
+
+func rules() *Rules {
+	r := &Rules{LinkLocal6: a("fe80::1")}
+	r.V4 = Family{On: true, Guest: a("192.0.2.2"), Gateway: a("192.0.2.1"), Ours: a("192.0.2.1"),
+		HostLoopback: a("192.0.2.1"), GuestMap: a("169.254.1.2"), DNSForward: a("169.254.1.1"), DNSHost: a("127.0.0.53")}
+	r.V6 = Family{On: true, Guest: a("2001:db8::2"), Ours: a("fe80::1"), HostLoopback: a("2001:db8::9")}
+	return r
+}
+
+func TestToHost(t *testing.T) {
+	for _, c := range []struct {
+		dst  string
+		port uint16
+		want string
+	}{
+		{"203.0.113.9", 80, "203.0.113.9"},
+		{"192.0.2.1", 80, "127.0.0.1"},
+		{"2001:db8::9", 80, "::1"},
+		{"169.254.1.2", 80, "192.0.2.2"},
+		{"169.254.1.1", 53, "127.0.0.53"},
+		{"169.254.1.1", 853, "127.0.0.53"},
+		{"169.254.1.1", 80, "169.254.1.1"},
+		{"fe80::2", 80, "fe80::2"},
+		{"127.0.0.1", 80, ""},
+		{"::1", 80, ""},
+		{"0.0.0.0", 80, ""},
+		{"::", 80, ""},
+		{"224.0.0.1", 80, ""},
+		{"ff02::1", 80, ""},
+		{"255.255.255.255", 80, ""},
+	} {
+		dst := a(c.dst)
+		got, ok := rules().ToHost(&dst, c.port)
+		if got != a(c.want) || ok != (c.want != "") {
+			t.Errorf("%s port %d leads to %v (%v), want %q", c.dst, c.port, got, ok, c.want)
+		}
+	}
+	r := rules()
+	r.V6.On = false
+	if dst := a("2001:db8::7"); func() bool { _, ok := r.ToHost(&dst, 1); return ok }() {
+		t.Error("a family that is off is served")
+	}
+}
+
+func TestToGuest(t *testing.T) {
+	for _, c := range []struct{ src, seen, want string }{
+		{"203.0.113.9", "", "203.0.113.9"},
+		{"127.0.0.1", "", "192.0.2.1"},
+		{"::1", "", "2001:db8::9"},
+		{"192.0.2.2", "", "169.254.1.2"},
+		{"192.0.2.77", "192.0.2.77", "169.254.1.2"},
+		{"2001:db8::2", "", "fe80::1"},
+		{"fe80::7", "", "fe80::1"},
+		{"0.0.0.0", "", ""},
+		{"ff02::1", "", ""},
+	} {
+		var g Guest
+		if seen := a(c.seen); c.seen != "" {
+			g.SawAddr(&seen)
+		}
+		src := a(c.src)
+		got, ok := rules().ToGuest(&src, &g)
+		if got != a(c.want) || ok != (c.want != "") {
+			t.Errorf("%s (seen %q) comes from %v (%v), want %q", c.src, c.seen, got, ok, c.want)
+		}
+	}
+}
+
+func TestToGuestWithoutMapping(t *testing.T) {
+	r := rules()
+	r.V4.HostLoopback, r.V4.GuestMap, r.V4.Ours = wire.Addr{}, wire.Addr{}, wire.Addr{}
+	var g Guest
+	for _, s := range []string{"127.0.0.1", "192.0.2.2"} {
+		src := a(s)
+		if from, ok := r.ToGuest(&src, &g); ok {
+			t.Errorf("%s comes from %v with mapping off", s, from)
+		}
+	}
+}
+
+func TestGuestRemembersWhatItMay(t *testing.T) {
+	var g Guest
+	r := rules()
+	if g.MAC() != wire.Broadcast {
+		t.Error("unknown MAC is not broadcast")
+	}
+	m := wire.MAC{2, 1, 2, 3, 4, 5}
+	g.SawMAC(&m)
+	g.SawMAC(&wire.MAC{1})
+	if g.MAC() != m {
+		t.Errorf("MAC %v", g.MAC())
+	}
+	peer4, ll := a("203.0.113.1"), a("fe80::99")
+	if g.Addr(&peer4, r) != a("192.0.2.2") {
+		t.Error("not the configured address at first")
+	}
+	for _, s := range []string{"127.0.0.1", "0.0.0.0", "224.0.0.1", "192.0.2.50", "2001:db8::50"} {
+		x := a(s)
+		g.SawAddr(&x)
+	}
+	if g.Addr(&peer4, r) != a("192.0.2.50") || g.Addr(&ll, r) != a("2001:db8::50") {
+		t.Error("not the observed address")
+	}
+	own := a("fe80::5")
+	g.SawAddr(&own)
+	if g.Addr(&ll, r) != own {
+		t.Error("not the observed link-local address for a link-local peer")
+	}
+}
