@@ -13,6 +13,7 @@
 package conf
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 )
@@ -38,8 +39,8 @@ const (
 	MaxQueues = 16
 	// MaxDNS is how many resolvers can be given per address family.
 	MaxDNS = 3
-	// MaxSearch is how many search domains can be given (resolv.conf(5)).
-	MaxSearch = 6
+	// MaxSearch is how many search domains can be given.
+	MaxSearch = 32
 	// NetnsDir is where ip-netns(8) binds namespaces by name.
 	NetnsDir = "/run/netns"
 	// NoAddress is the word that switches an address option off.
@@ -294,7 +295,8 @@ type Pasta struct {
 	// ConfigNet sets addresses and routes inside (--config-net).
 	ConfigNet bool
 	// NoCopyRoutes and NoCopyAddrs restrict ConfigNet to one address and
-	// the default route; deprecated. Implied by -g and -a.
+	// the default route; deprecated. See [Config.CopyRoutes] for what
+	// implies them.
 	NoCopyRoutes, NoCopyAddrs bool
 	// NSMAC is the tap's Ethernet address inside (--ns-mac-addr); zero
 	// leaves it to the kernel.
@@ -331,3 +333,30 @@ type Passt struct {
 	// behaviour (--migrate-exit, --migrate-no-linger); deprecated.
 	MigrateExit, MigrateNoLinger bool
 }
+
+// CopyAddrs tells whether ConfigNet copies all addresses of a family from the
+// template interface; -a for that family implies that it does not.
+func (c *Config) CopyAddrs(v6 bool) bool {
+	given := c.Net.Addr4.IsValid()
+	if v6 {
+		given = c.Net.Addr6.IsValid()
+	}
+	return !given && !c.Pasta.NoCopyAddrs
+}
+
+// CopyRoutes tells whether ConfigNet copies all routes of a family from the
+// template interface; -g for that family implies that it does not.
+func (c *Config) CopyRoutes(v6 bool) bool {
+	given := c.Net.Gateway4.IsValid()
+	if v6 {
+		given = c.Net.Gateway6.IsValid()
+	}
+	return !given && !c.Pasta.NoCopyRoutes
+}
+
+// Template4 names the interface to derive IPv4 addresses and routes from; empty
+// means the one with the first default route.
+func (c *Config) Template4() string { return cmp.Or(c.Net.Interface, c.Net.OutboundIf4) }
+
+// Template6 is Template4 for IPv6.
+func (c *Config) Template6() string { return cmp.Or(c.Net.Interface, c.Net.OutboundIf6) }

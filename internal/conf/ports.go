@@ -1,11 +1,27 @@
 package conf
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
 
 // PortRange is an inclusive range of ports, 1 ≤ First ≤ Last ≤ 65535.
 type PortRange struct {
 	First, Last uint16
 }
+
+// String returns "22" or "22-80".
+func (r PortRange) String() string {
+	s := strconv.Itoa(int(r.First))
+	if r.Last != r.First {
+		s += "-" + strconv.Itoa(int(r.Last))
+	}
+	return s
+}
+
+// Contains tells whether port is within the range.
+func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
 
 // PortRule forwards the ports First to Last of a listening address to the
 // ports that start at ToFirst on the other side. Exclusions are already cut
@@ -18,16 +34,38 @@ type PortRule struct {
 	Iface string
 	// First and Last are the listening ports, inclusive.
 	First, Last uint16
-	// ToFirst is the target of First; the others follow in step.
+	// ToFirst is the target of First; the others follow in step, up to
+	// 65535 at most.
 	ToFirst uint16
 	// ToAddr is the target address; the zero Addr is the default one.
 	ToAddr netip.Addr
 }
 
+// ToLast is the target of Last.
+func (r PortRule) ToLast() uint16 { return r.ToFirst + (r.Last - r.First) }
+
+// String returns the rule in the grammar of [ParsePorts].
+func (r PortRule) String() string { return listenText(r.Addr, r.Iface) + r.item() }
+
+// item is the rule without its listening address.
+func (r PortRule) item() string {
+	s := PortRange{r.First, r.Last}.String()
+	if r.ToFirst == r.First && !r.ToAddr.IsValid() {
+		return s
+	}
+	s += ":"
+	if r.ToAddr.IsValid() {
+		s += hostText(r.ToAddr) + "/"
+	}
+	return s + PortRange{r.ToFirst, r.ToLast()}.String()
+}
+
 // PortSpec is one occurrence of a forwarding option. Auto, All and Rules
-// combine: a rule has precedence over Auto and All on its ports.
+// combine: a rule has precedence over Auto and All on its ports, in the same
+// and in other occurrences of the option.
 type PortSpec struct {
-	// Text is the option as it was typed, for messages: "-t 22:23".
+	// Text is the option as it was typed, for messages: "-t 22:23". For a
+	// default it is what would have the same effect.
 	Text string
 	// Auto follows the ports which are bound on the target's side.
 	Auto bool
@@ -38,13 +76,71 @@ type PortSpec struct {
 	// Inherited marks UDP ports that come from TCP's list: a port that
 	// cannot be bound is no reason to fail.
 	Inherited bool
-	// Addr and Iface are where Auto and All listen, as in PortRule.
+	// Addr and Iface are where to listen, as in PortRule; they serve Auto
+	// and All, and each rule carries them too.
 	Addr  netip.Addr
 	Iface string
 	// AllToAddr is the target address of All; zero for the default.
 	AllToAddr netip.Addr
 	// Rules are the explicit ports.
 	Rules []PortRule
-	// Exclude are the ports that Auto and All leave alone, sorted, apart.
+	// Exclude are the ports that Auto and All leave alone, sorted, with
+	// gaps between them.
 	Exclude []PortRange
+}
+
+// Excluded tells whether Auto and All leave port alone.
+func (s *PortSpec) Excluded(port uint16) bool {
+	for _, r := range s.Exclude {
+		if r.Contains(port) {
+			return true
+		}
+	}
+	return false
+}
+
+// String returns the specification in the grammar of [ParsePorts], in
+// canonical form: parsing it again gives the same rules, and the same text.
+func (s *PortSpec) String() string {
+	var items []string
+	if s.Auto {
+		items = append(items, "auto")
+	}
+	if s.All {
+		all := "all"
+		if s.AllToAddr.IsValid() {
+			all += ":" + hostText(s.AllToAddr)
+		}
+		items = append(items, all)
+	}
+	for _, r := range s.Rules {
+		items = append(items, r.item())
+	}
+	for _, r := range s.Exclude {
+		items = append(items, "~"+r.String())
+	}
+	return listenText(s.Addr, s.Iface) + strings.Join(items, ",")
+}
+
+// listenText is the listening address with its slash, or nothing.
+func listenText(addr netip.Addr, iface string) string {
+	var s string
+	if addr.IsValid() {
+		s = hostText(addr)
+	}
+	if iface != "" {
+		s += "%" + iface
+	}
+	if s != "" {
+		s += "/"
+	}
+	return s
+}
+
+// hostText is an address, in brackets if it holds colons.
+func hostText(addr netip.Addr) string {
+	if addr.Is6() {
+		return "[" + addr.String() + "]"
+	}
+	return addr.String()
 }

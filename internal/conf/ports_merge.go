@@ -1,0 +1,143 @@
+package conf
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// portList gathers the occurrences of one forwarding option.
+type portList struct {
+	given bool
+	specs []PortSpec
+}
+
+// add takes one more occurrence. 'none' forgets the earlier ones, so that a
+// later option can override an earlier list, and is overridden in turn.
+func (l *portList) add(option, text string) error {
+	spec, none, err := ParsePorts(option, text)
+	if err != nil {
+		return err
+	}
+	l.given = true
+	if none {
+		l.specs = nil
+		return nil
+	}
+	for i := range l.specs {
+		if l.specs[i].String() == spec.String() && len(spec.Rules) == 0 {
+			return nil // 'auto' or 'all' once more
+		}
+	}
+	l.specs = append(l.specs, spec)
+	return nil
+}
+
+// resolve returns the list to use: what was given, else auto for pasta.
+func (l *portList) resolve(option string, mode Mode) []PortSpec {
+	if l.given || mode == ModePasst {
+		return l.specs
+	}
+	return []PortSpec{{Text: option + " auto", Auto: true}}
+}
+
+// inherit returns UDP's list where the option was not given: TCP's ports, if
+// given, to the same numbers, beside the mode's default.
+func (l *portList) inherit(option string, mode Mode, tcp *portList) []PortSpec {
+	if l.given {
+		return l.specs
+	}
+	out := l.resolve(option, mode)
+	for _, s := range tcp.specs {
+		s.Inherited = true
+		s.Rules = slices.Clone(s.Rules)
+		for i := range s.Rules {
+			s.Rules[i].ToFirst = s.Rules[i].First
+		}
+		if s.Auto && len(s.Rules) == 0 && mode == ModePasta {
+			continue // the default already
+		}
+		if s.All {
+			out = slices.DeleteFunc(out, func(d PortSpec) bool { return d.Auto && !d.Inherited })
+		} else {
+			s.Auto = false
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// placedRule is a rule with the specification it comes from.
+type placedRule struct {
+	PortRule
+	spec *PortSpec
+}
+
+// checkOverlap refuses specifications that claim the same port of the same
+// address twice.
+func checkOverlap(specs []PortSpec) error {
+	if err := checkModes(specs); err != nil {
+		return err
+	}
+	var rules []placedRule
+	for i := range specs {
+		for _, r := range specs[i].Rules {
+			rules = append(rules, placedRule{r, &specs[i]})
+		}
+	}
+	slices.SortStableFunc(rules, func(a, b placedRule) int { return int(a.First) - int(b.First) })
+	for i, a := range rules {
+		for _, b := range rules[i+1:] {
+			if b.First > a.Last {
+				break
+			}
+			if overlapListen(a.Addr, a.Iface, b.Addr, b.Iface) {
+				return overlapError(a, b)
+			}
+		}
+	}
+	return nil
+}
+
+// overlapError names the first port both claim, and both claims.
+func overlapError(a, b placedRule) error {
+	if a.spec == b.spec {
+		return portsf("port %d is forwarded twice, by '%s' and by '%s' of option '%s'",
+			b.First, a.PortRule, b.PortRule, a.spec.Text)
+	}
+	return portsf("port %d is forwarded twice, by option '%s' and by option '%s'",
+		b.First, a.spec.Text, b.spec.Text)
+}
+
+// checkModes refuses a second 'auto' or 'all' on the same address.
+func checkModes(specs []PortSpec) error {
+	var open []*PortSpec
+	for i := range specs {
+		b := &specs[i]
+		if !b.Auto && !b.All {
+			continue
+		}
+		for _, a := range open {
+			if overlapListen(a.Addr, a.Iface, b.Addr, b.Iface) {
+				return portsf("option '%s' and option '%s' both claim whole ranges of ports; give one of them",
+					a.Text, b.Text)
+			}
+		}
+		open = append(open, b)
+	}
+	return nil
+}
+
+// overlapListen tells whether two sockets of one port could not be bound to
+// both places.
+func overlapListen(a netip.Addr, aIf string, b netip.Addr, bIf string) bool {
+	if aIf != "" && bIf != "" && aIf != bIf {
+		return false
+	}
+	switch {
+	case !a.IsValid() || !b.IsValid():
+		return true
+	case a.Is4() != b.Is4():
+		return false
+	}
+	return a == b || a.IsUnspecified() || b.IsUnspecified()
+}

@@ -1,0 +1,312 @@
+package conf
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+)
+
+// badValue is returned by setters; the parser adds the option.
+func badValue(format string, args ...any) error { return portsf(format, args...) }
+
+// path stores a file name.
+func (p *parser) path(dst *string) func(string) error {
+	return func(v string) error {
+		if v == "" {
+			return badValue("an empty path")
+		}
+		*dst = v
+		return nil
+	}
+}
+
+// socketPath stores the path of a UNIX domain socket.
+func (p *parser) socketPath(dst *string) func(string) error {
+	return func(v string) error {
+		if v == "" || len(v) > socketPathMax {
+			return badValue("a socket's path has 1 to %d bytes", socketPathMax)
+		}
+		*dst = v
+		return nil
+	}
+}
+
+// ifname stores the name of a host interface.
+func (p *parser) ifname(dst *string) func(string) error {
+	return func(v string) error {
+		if !validIfname(v) {
+			return badValue("no interface name")
+		}
+		*dst = v
+		return nil
+	}
+}
+
+// tapName stores the tap's name; '%' would make the kernel number it.
+func (p *parser) tapName(v string) error {
+	if !validIfname(v) || strings.Contains(v, "%") {
+		return badValue("no interface name")
+	}
+	p.c.Pasta.Ifname = v
+	return nil
+}
+
+// domain stores a host or domain name.
+func (p *parser) domain(dst *string) func(string) error {
+	return func(v string) error {
+		if !validDomain(v) {
+			return badValue("no host name")
+		}
+		*dst = v
+		return nil
+	}
+}
+
+// isSource tells whether a can be the source of outbound traffic.
+func isSource(a netip.Addr) bool { return !a.IsUnspecified() && isUnicast(a) }
+
+// isDNS tells whether a can be a resolver's; loopback is one of the host.
+func isDNS(a netip.Addr) bool { return isSource(a) }
+
+// pair stores an address of either family. Given again for one family, the
+// last one counts.
+func (p *parser) pair(valid func(netip.Addr) bool, v4, v6 *netip.Addr) func(string) error {
+	return func(v string) error {
+		a, ok := parseIP(v)
+		switch {
+		case !ok:
+			return badValue("no IPv4 or IPv6 address")
+		case !valid(a):
+			return badValue("this address cannot serve here")
+		case a.Is4():
+			*v4 = a
+		default:
+			*v6 = a
+		}
+		return nil
+	}
+}
+
+func (p *parser) stats(v string) error {
+	d, ok := parseSeconds(v)
+	if !ok {
+		return badValue("give seconds between 1 and 86400")
+	}
+	p.c.Logging.Stats = d
+	return nil
+}
+
+func (p *parser) logSize(v string) error {
+	const limit = 1 << 40
+	n, ok := parseInt(v, MinLogSize, limit)
+	if !ok {
+		return badValue("give bytes between %d and %d", MinLogSize, limit)
+	}
+	p.c.Logging.Size = int64(n)
+	return nil
+}
+
+func (p *parser) runAs(v string) error {
+	r, ok := parseRunAs(v)
+	if !ok {
+		return badValue("give UID, UID:GID, LOGIN or LOGIN:GROUP")
+	}
+	p.c.Process.RunAs = r
+	return nil
+}
+
+func (p *parser) queues(v string) error {
+	n, ok := parseInt(v, 0, MaxQueues)
+	if !ok {
+		return badValue("give a number between 0 (one per CPU) and %d", MaxQueues)
+	}
+	p.c.Process.Queues = n
+	return nil
+}
+
+func (p *parser) mtu(v string) error {
+	n, ok := parseInt(v, 0, MaxMTU)
+	if !ok || n != 0 && n < MinMTU {
+		return badValue("give 0, or bytes between %d and %d", MinMTU, MaxMTU)
+	}
+	p.c.Net.MTU, p.c.Net.MTUGiven = n, true
+	return nil
+}
+
+// address reads ADDR or ADDR/LEN.
+func (p *parser) address(v string) error {
+	text, length, cidr := strings.Cut(v, "/")
+	a, ok := parseIP(text)
+	if !ok || !isHost(a) {
+		return badValue("no address of a host")
+	}
+	bits := 0
+	if cidr {
+		if bits, ok = parseInt(length, 1, a.BitLen()); !ok {
+			return badValue("prefix length is not between 1 and %d", a.BitLen())
+		}
+	}
+	n := &p.c.Net
+	if a.Is4() {
+		n.Addr4, p.cidr4 = a, bits
+	} else {
+		n.Addr6, n.Bits6 = a, bits
+	}
+	return nil
+}
+
+func (p *parser) netmask(v string) error {
+	bits, ok := parseNetmask(v)
+	if !ok {
+		return badValue("give a contiguous mask such as 255.255.255.0, or bits between 1 and 32")
+	}
+	p.mask4 = bits
+	return nil
+}
+
+func (p *parser) mac(v string) error {
+	mac, ok := parseMAC(v)
+	if !ok {
+		return badValue("give a unicast address such as 9a:55:9a:55:9a:55")
+	}
+	p.c.Net.MAC, p.c.Net.MACGiven = mac, true
+	return nil
+}
+
+func (p *parser) nsMAC(v string) error {
+	mac, ok := parseMAC(v)
+	if !ok {
+		return badValue("give a unicast address such as 9a:55:9a:55:9a:55")
+	}
+	p.c.Pasta.NSMAC = mac
+	return nil
+}
+
+// mapLoopback reads an address or 'none', which holds for both families
+// until an address of one follows.
+func (p *parser) mapLoopback(v string) error {
+	n := &p.c.Net
+	if v == NoAddress {
+		n.HostLoopback4, n.HostLoopback6 = Mapping{Off: true}, Mapping{Off: true}
+		return nil
+	}
+	var a4, a6 netip.Addr
+	if err := p.pair(isHost, &a4, &a6)(v); err != nil {
+		return err
+	}
+	if a4.IsValid() {
+		n.HostLoopback4 = Mapping{Addr: a4}
+	} else {
+		n.HostLoopback6 = Mapping{Addr: a6}
+	}
+	return nil
+}
+
+// mapGuest reads an address or 'none'.
+func (p *parser) mapGuest(v string) error {
+	n := &p.c.Net
+	if v == NoAddress {
+		n.GuestAddr4, n.GuestAddr6 = netip.Addr{}, netip.Addr{}
+		return nil
+	}
+	return p.pair(isHost, &n.GuestAddr4, &n.GuestAddr6)(v)
+}
+
+// dns reads an address or 'none'; whichever comes last decides which.
+func (p *parser) dns(v string) error {
+	d := &p.c.DNS
+	if v == NoAddress {
+		d.Servers, d.None = nil, true
+		return nil
+	}
+	var a4, a6 netip.Addr
+	if err := p.pair(isDNS, &a4, &a6)(v); err != nil {
+		return err
+	}
+	a := a4
+	if !a.IsValid() {
+		a = a6
+	}
+	d.None = false
+	same := 0
+	for _, s := range d.Servers {
+		if s.Is4() == a.Is4() {
+			same++
+		}
+	}
+	if same == MaxDNS {
+		p.warnf("resolver %s ignored: at most %d can be given per family", a, MaxDNS)
+		return nil
+	}
+	d.Servers = append(d.Servers, a)
+	return nil
+}
+
+// search reads domains apart by spaces, or 'none'.
+func (p *parser) search(v string) error {
+	d := &p.c.DNS
+	if v == NoAddress {
+		d.Search, d.SearchNone = nil, true
+		return nil
+	}
+	list := strings.Fields(v)
+	if len(list) == 0 {
+		return badValue("give domains apart by spaces, or 'none'")
+	}
+	for _, s := range list {
+		if !validDomain(s) {
+			return badValue("'%s' is no domain name", s)
+		}
+	}
+	if len(d.Search)+len(list) > MaxSearch {
+		return badValue("at most %d search domains can be given", MaxSearch)
+	}
+	d.Search, d.SearchNone = slices.Concat(d.Search, list), false
+	return nil
+}
+
+// ports gathers an occurrence of a forwarding option. Its errors are whole
+// lines.
+func (p *parser) ports(option string, dst *portList) func(string) error {
+	return func(v string) error {
+		if err := dst.add(option, v); err != nil {
+			return &Error{Text: fmt.Sprintf("%s: %v", p.c.Program, err)}
+		}
+		return nil
+	}
+}
+
+// netns reads a path, or a name as ip-netns(8) knows it.
+func (p *parser) netns(v string) error {
+	switch {
+	case v == "" || v == "." || v == "..":
+		return badValue("give the path or the name of a network namespace")
+	case strings.Contains(v, "/"):
+		p.c.Pasta.Netns = v
+	default:
+		p.c.Pasta.Netns = path.Join(NetnsDir, v)
+	}
+	return nil
+}
+
+// fd reads a descriptor other than the standard ones.
+func (p *parser) fd(v string) error {
+	n, ok := parseInt(v, 3, 1<<20)
+	if !ok {
+		return badValue("give the number of an open descriptor, 3 or above")
+	}
+	p.descriptor = n
+	return nil
+}
+
+func (p *parser) repairPath(v string) error {
+	s := &p.c.Passt
+	if v == NoAddress {
+		s.RepairPath, s.NoRepair = "", true
+		return nil
+	}
+	s.NoRepair = false
+	return p.socketPath(&s.RepairPath)(v)
+}
