@@ -1,0 +1,247 @@
+package nl
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"penne/internal/sys"
+)
+
+// Config says how the guest's interface is to be set up.
+type Config struct {
+	// Name is the interface, which exists.
+	Name string
+	// MAC is its Ethernet address; zero keeps the kernel's.
+	MAC [6]byte
+	// TxQueueLen is the length of each queue, in frames; zero keeps the
+	// kernel's.
+	TxQueueLen int
+	// MTU is in bytes; zero keeps the kernel's. Without Up it is not set.
+	MTU int
+	// Up brings the interface up, with the addresses and routes of
+	// Template (--config-net).
+	Up       bool
+	Template *Template
+}
+
+// Problem is something that could not be set, and was left out.
+type Problem struct {
+	What string // as "IPv4 route 10.0.0.0/8 via 192.0.2.1"
+	Err  error
+}
+
+func (p Problem) String() string { return p.What + ": " + p.Err.Error() }
+
+// Report tells what the namespace looks like now.
+type Report struct {
+	Index int32
+	// MAC is the interface's Ethernet address.
+	MAC [6]byte
+	// LinkLocal is its IPv6 link-local address, ready for use; invalid
+	// without Config.Up, or where the namespace has no IPv6.
+	LinkLocal netip.Addr
+	// Problems lists what was left out.
+	Problems []Problem
+}
+
+func (r *Report) problem(what string, err error) {
+	r.Problems = append(r.Problems, Problem{what, err})
+}
+
+// LoopbackUp brings up lo, without which nothing can be bound to 127.0.0.1.
+func (c *Conn) LoopbackUp() error {
+	err := c.change(sys.RtmNewLink, 0, attr(linkBody(0, sys.IffUp, sys.IffUp), sys.IflaIfname, []byte("lo\x00")))
+	if err != nil {
+		return fmt.Errorf("bring up lo in the namespace: %w", err)
+	}
+	return nil
+}
+
+// linkBody is a struct ifinfomsg.
+func linkBody(index int32, flags, change uint32) []byte {
+	b := make([]byte, 4, 64)
+	b = ne.AppendUint32(b, uint32(index))
+	b = ne.AppendUint32(b, flags)
+	return ne.AppendUint32(b, change)
+}
+
+// lookup finds an interface by name.
+func (c *Conn) lookup(name string) (Link, error) {
+	m, err := c.get(sys.RtmGetLink, attr(linkBody(0, 0, 0), sys.IflaIfname, append([]byte(name), 0)))
+	if err != nil {
+		return Link{}, fmt.Errorf("find interface %s in the namespace: %w", name, err)
+	}
+	l, ok := parseLink(m)
+	if !ok {
+		return l, fmt.Errorf("find interface %s in the namespace: short answer from the kernel", name)
+	}
+	return l, nil
+}
+
+// Configure sets up the guest's interface. When it returns, all is in force:
+// IPv6 addresses skip duplicate address detection, since there is nobody else
+// on that link. It fails only where the interface itself cannot be had;
+// addresses and routes are best effort, and named in the Report if refused.
+func (c *Conn) Configure(cfg Config) (Report, error) {
+	l, err := c.lookup(cfg.Name)
+	if err != nil {
+		return Report{}, err
+	}
+	rep := Report{Index: l.Index, MAC: l.MAC}
+	if cfg.MAC != [6]byte{} {
+		rep.MAC = cfg.MAC
+	}
+	v6, err := c.linkUp(&cfg, l.Index)
+	if err != nil {
+		return rep, fmt.Errorf("set up interface %s: %w", cfg.Name, err)
+	}
+	if !cfg.Up {
+		return rep, nil
+	}
+	if v6 {
+		c.addLinkLocal(&rep)
+	}
+	if cfg.Template != nil {
+		c.addFamily(&rep, &cfg.Template.V4)
+		if cfg.Template.V6.On && !v6 {
+			rep.problem("IPv6 on "+cfg.Name, errors.New("not available in the namespace"))
+		} else {
+			c.addFamily(&rep, &cfg.Template.V6)
+		}
+	}
+	return rep, nil
+}
+
+// linkUp sets the link's properties and brings it up. The kernel would make a
+// link-local address then, which is tentative for a second, and Podman reads
+// addresses at once: so that is switched off while the link comes up, until
+// addLinkLocal has made the same address without detection. v6 is unset if the
+// kernel has no IPv6 for this link.
+func (c *Conn) linkUp(cfg *Config, index int32) (v6 bool, err error) {
+	if b := properties(linkBody(index, 0, 0), cfg); len(b) > sys.SizeofIfInfomsg {
+		if err := c.change(sys.RtmNewLink, 0, b); err != nil {
+			return false, err
+		}
+	}
+	if !cfg.Up {
+		return false, nil
+	}
+	v6 = c.genMode(index, sys.AddrGenModeNone) == nil
+	return v6, c.change(sys.RtmNewLink, 0, linkBody(index, sys.IffUp, sys.IffUp))
+}
+
+func properties(b []byte, cfg *Config) []byte {
+	if cfg.MAC != [6]byte{} {
+		b = attr(b, sys.IflaAddress, cfg.MAC[:])
+	}
+	if cfg.TxQueueLen > 0 {
+		b = attr32(b, sys.IflaTxqlen, uint32(cfg.TxQueueLen))
+	}
+	if cfg.Up && cfg.MTU > 0 {
+		b = attr32(b, sys.IflaMTU, uint32(cfg.MTU))
+	}
+	return b
+}
+
+// genMode sets IFLA_AF_SPEC { AF_INET6 { IFLA_INET6_ADDR_GEN_MODE } }: how the
+// kernel makes the link-local address. Setting it makes none yet.
+func (c *Conn) genMode(index int32, mode uint8) error {
+	v6 := attr(nil, sys.AF_INET6, attr(nil, sys.IflaInet6AddrGenMode, []byte{mode}))
+	return c.change(sys.RtmNewLink, 0, attr(linkBody(index, 0, 0), sys.IflaAFSpec, v6))
+}
+
+// addLinkLocal gives the interface its EUI-64 link-local address (RFC 4291
+// appendix A), and leaves it to the kernel to make the same one again when the
+// guest takes its link down and up.
+func (c *Conn) addLinkLocal(rep *Report) {
+	m := rep.MAC
+	ip := netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+	err := c.addAddr(rep.Index, &Addr{Prefix: netip.PrefixFrom(ip, 64), Scope: sys.RtScopeLink}, 0)
+	if err != nil && !errors.Is(err, syscall.EEXIST) {
+		rep.problem("IPv6 link-local address "+ip.String(), err)
+		return
+	}
+	rep.LinkLocal = ip
+	_ = c.genMode(rep.Index, sys.AddrGenModeEUI64)
+}
+
+// addFamily sets a family's addresses, then its routes.
+func (c *Conn) addFamily(rep *Report, f *Family) {
+	if !f.On {
+		return
+	}
+	for i := range f.Addrs {
+		a := &f.Addrs[i]
+		var flags uint32
+		if f.copies(a.Network()) {
+			flags = sys.IfaFNoPrefixRoute
+		}
+		if err := c.addAddr(rep.Index, a, flags); err != nil && !errors.Is(err, syscall.EEXIST) {
+			rep.problem("address "+a.String(), err)
+		}
+	}
+	c.addRoutes(rep, f.Routes, f.Addrs)
+}
+
+// copies tells whether a route to an address's network is among those to be
+// set: it may have another metric than the one which the kernel would add.
+func (f *Family) copies(network netip.Prefix) bool {
+	return slices.ContainsFunc(f.Routes, func(r Route) bool { return r.Dst == network && r.OnLink() })
+}
+
+// lifetime is struct ifa_cacheinfo: preferred and valid, in seconds.
+func lifetime(preferred, valid uint32) []byte {
+	b := ne.AppendUint32(nil, preferred)
+	return append(ne.AppendUint32(b, valid), make([]byte, 8)...)
+}
+
+const forever = 0xffffffff
+
+// addAddr adds an address, or changes an IPv6 one. A deprecated one is not
+// preferred as a source here either.
+func (c *Conn) addAddr(index int32, a *Addr, flags uint32) error {
+	b := addrBody(index, a)
+	flags |= sys.IfaFNoDAD
+	if a.Prefix.Addr().Is4() {
+		flags &^= sys.IfaFNoDAD
+		if n := a.Prefix.Bits(); n < 31 && !a.Peer.IsValid() {
+			b = attr(b, sys.IfaBroadcast, broadcast(a.Prefix))
+		}
+	}
+	if flags != 0 {
+		b = attr32(b, sys.IfaFlags, flags)
+	}
+	if a.Flags&sys.IfaFDeprecated != 0 {
+		b = attr(b, sys.IfaCacheinfo, lifetime(0, forever))
+	}
+	return c.change(sys.RtmNewAddr, sys.NlmCreate|sys.NlmExcl, b)
+}
+
+// addrBody is a struct ifaddrmsg with the address, and its peer if any.
+func addrBody(index int32, a *Addr) []byte {
+	ip := a.Prefix.Addr()
+	family := byte(sys.AF_INET6)
+	if ip.Is4() {
+		family = sys.AF_INET
+	}
+	b := append(make([]byte, 0, 96), family, byte(a.Prefix.Bits()), 0, a.Scope)
+	b = ne.AppendUint32(b, uint32(index))
+	b = attr(b, sys.IfaLocal, ip.AsSlice())
+	peer := a.Peer
+	if !peer.IsValid() {
+		peer = ip
+	}
+	return attr(b, sys.IfaAddress, peer.AsSlice())
+}
+
+// broadcast is the all-ones address of an IPv4 prefix.
+func broadcast(p netip.Prefix) []byte {
+	a := p.Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		a[i/8] |= 0x80 >> (i % 8)
+	}
+	return a[:]
+}
