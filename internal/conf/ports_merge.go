@@ -23,13 +23,20 @@ func (l *portList) add(option, text string) error {
 		l.specs = nil
 		return nil
 	}
-	for i := range l.specs {
-		if l.specs[i].String() == spec.String() && len(spec.Rules) == 0 {
-			return nil // 'auto' or 'all' once more
-		}
+	if len(spec.Rules) == 0 && l.has(&spec) {
+		return nil
 	}
 	l.specs = append(l.specs, spec)
 	return nil
+}
+
+// has tells whether s, which is 'auto' or 'all' without explicit ports, was
+// given before.
+func (l *portList) has(s *PortSpec) bool {
+	text := s.String()
+	return slices.ContainsFunc(l.specs, func(old PortSpec) bool {
+		return len(old.Rules) == 0 && old.String() == text
+	})
 }
 
 // resolve returns the list to use: what was given, else auto for pasta.

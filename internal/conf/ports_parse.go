@@ -98,8 +98,11 @@ func startsWithPort(text string) bool {
 // parseListen reads [ADDR]["%" IFACE], where ADDR, or all of it, may stand in
 // brackets.
 func parseListen(text string) (netip.Addr, string, error) {
-	if strings.HasPrefix(text, "[") && strings.IndexByte(text, ']') == len(text)-1 {
-		text = text[1 : len(text)-1]
+	if inner, ok := strings.CutPrefix(text, "["); ok && strings.IndexByte(inner, ']') == len(inner)-1 {
+		zone := strings.IndexByte(inner, '%')
+		if zone >= 0 { // [ADDR%IFACE] becomes [ADDR]%IFACE
+			text = "[" + inner[:zone] + "]" + inner[zone:len(inner)-1]
+		}
 	}
 	host, iface, bound := strings.Cut(text, "%")
 	if bound && !validIfname(iface) {
