@@ -1,0 +1,292 @@
+// Package splice joins two TCP sockets, one in each namespace, for connections
+// that are local on both sides: bytes go from socket to socket through a pipe,
+// by splice(2), and never see the tap. Half-closes and resets are carried over.
+//
+// A Relay belongs to one shard. It owns both sockets of each connection from
+// Open on.
+package splice
+
+import (
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/shard/env"
+	"penne/shard/flow"
+)
+
+// Sides of a connection: the one that was accepted and the one we connect.
+const (
+	accepted = iota
+	connected
+)
+
+// way is one direction: from the socket of its side to the other side's.
+type way struct {
+	pipe     pipe
+	held     bool // pipe is ours
+	readable bool // the source may have bytes: set by an event, cleared by EAGAIN
+	writable bool // the target of this way may take bytes
+	ended    bool // the source has sent its last byte
+	shut     bool // and the target was told
+	inPipe   int
+}
+
+// conn is one connection; ways[accepted] leads from the accepted socket.
+type conn struct {
+	fd         [2]int
+	ways       [2]way
+	next       int32 // in the free list or the busy list; -1 ends it
+	gen        uint32
+	live       bool
+	connecting bool
+	busy       bool // its turn was cut short: it goes on in the next pass
+}
+
+// Relay holds a shard's spliced connections.
+type Relay struct {
+	env   *env.Env
+	conns []conn
+	free  int32
+	busy  int32
+	used  int
+	pipes pipes
+}
+
+// New makes a relay for up to limit connections.
+func New(e *env.Env, limit int) *Relay {
+	r := &Relay{env: e, conns: make([]conn, limit), busy: -1, free: -1, pipes: newPipes()}
+	for i := limit - 1; i >= 0; i-- {
+		r.conns[i].next, r.free = r.free, int32(i)
+	}
+	return r
+}
+
+// Len is the number of connections.
+func (r *Relay) Len() int { return r.used }
+
+// Pending tells whether some connection has more to move at once, so that the
+// shard must not block before it has called Flush again.
+func (r *Relay) Pending() bool { return r.busy >= 0 }
+
+// Open joins the accepted socket a to the socket b, whose connect has begun and
+// may still be in progress. Both are the relay's from now on; when it has no
+// room, both are reset.
+func (r *Relay) Open(a, b int) {
+	id := r.free
+	if id < 0 {
+		r.env.Count.Drop(stats.TableFull)
+		sys.Reset(a)
+		sys.Close(b)
+		return
+	}
+	c := &r.conns[id]
+	r.free = c.next
+	*c = conn{fd: [2]int{a, b}, gen: c.gen + 1, live: true, connecting: true, next: -1}
+	r.used++
+	r.env.Count.Spliced++
+	sys.NoDelay(a)
+	sys.NoDelay(b)
+	for side, fd := range c.fd {
+		const all = sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLRDHUP | sys.EPOLLET
+		if errno := r.env.Epoll.Add(fd, all, r.token(id, side)); errno != 0 {
+			r.env.Count.Drop(stats.NoSocket)
+			r.reset(id)
+			return
+		}
+	}
+}
+
+func (r *Relay) token(id int32, side int) uint64 {
+	return uint64(flow.NewToken(flow.KindSplice, r.conns[id].gen, id<<1|int32(side)))
+}
+
+// Event takes a readiness report for one of the sockets.
+func (r *Relay) Event(tok flow.Token, bits uint32) {
+	id, side := tok.Slot()>>1, int(tok.Slot()&1)
+	c := &r.conns[id]
+	if !c.live || c.gen&0xffffff != tok.Gen() {
+		return
+	}
+	if bits&sys.EPOLLERR != 0 {
+		r.reset(id) // refused, or reset by the peer: the other one learns the same
+		return
+	}
+	if c.connecting && side == connected {
+		if bits&sys.EPOLLOUT == 0 {
+			return
+		}
+		c.connecting = false
+	}
+	if bits&(sys.EPOLLIN|sys.EPOLLRDHUP|sys.EPOLLHUP) != 0 {
+		c.ways[side].readable = true
+	}
+	if bits&sys.EPOLLOUT != 0 {
+		c.ways[1-side].writable = true
+	}
+	if !c.connecting {
+		r.move(id)
+	}
+}
+
+// Flush gives connections whose turn was cut short another one.
+func (r *Relay) Flush() {
+	list := r.busy
+	r.busy = -1
+	for list >= 0 {
+		id := list
+		c := &r.conns[id]
+		list, c.next, c.busy = c.next, -1, false
+		if c.live {
+			r.move(id)
+		} else {
+			r.release(id)
+		}
+	}
+}
+
+// turns bounds how often one connection fills its pipes before others are
+// served: 16 MiB each way.
+const turns = 16
+
+// move carries what can be carried both ways.
+func (r *Relay) move(id int32) {
+	c := &r.conns[id]
+	more := false
+	for side := range c.ways {
+		again, ok := r.carry(c, side)
+		if !ok {
+			r.reset(id)
+			return
+		}
+		more = more || again
+	}
+	switch {
+	case c.ways[0].shut && c.ways[1].shut:
+		r.close(id)
+	case more && !c.busy:
+		c.busy, c.next, r.busy = true, r.busy, id
+	}
+}
+
+// carry moves bytes one way until a socket has no more, or takes no more. more
+// is set when its turn ended first; ok is unset when a socket failed.
+func (r *Relay) carry(c *conn, side int) (more, ok bool) {
+	w := &c.ways[side]
+	from, to := c.fd[side], c.fd[1-side]
+	for n := 0; n < turns; n++ {
+		if w.inPipe == 0 && !r.fill(w, from) {
+			return false, w.inPipe >= 0
+		}
+		if w.inPipe > 0 && !w.drain(to) {
+			return false, w.inPipe >= 0
+		}
+		if w.inPipe == 0 {
+			r.letGo(w)
+			if w.ended {
+				w.shut = true
+				sys.Shutdown(to, sys.SHUT_WR)
+				return false, true
+			}
+		}
+	}
+	return true, true
+}
+
+// fill takes bytes from the source into an empty pipe. It returns false when
+// there are none now, or none to come; inPipe is then -1 after an error.
+func (r *Relay) fill(w *way, from int) bool {
+	if w.ended || !w.readable {
+		return false
+	}
+	if !w.held {
+		if w.pipe, w.held = r.pipes.get(); !w.held {
+			r.env.Count.Drop(stats.NoSocket)
+			w.inPipe = -1
+			return false
+		}
+	}
+	n, errno := sys.Splice(from, w.pipe.w, w.pipe.size)
+	switch {
+	case errno == sys.EAGAIN:
+		w.readable = false
+		r.letGo(w)
+		return false
+	case errno != 0:
+		w.inPipe = -1
+		return false
+	case n == 0:
+		w.ended = true
+	}
+	w.inPipe = n
+	return true
+}
+
+// drain gives the pipe's bytes to the target; false when it takes no more.
+func (w *way) drain(to int) bool {
+	if !w.writable {
+		return false
+	}
+	n, errno := sys.Splice(w.pipe.r, to, w.inPipe)
+	switch {
+	case errno == sys.EAGAIN:
+		w.writable = false
+		return false
+	case errno != 0:
+		w.inPipe = -1
+		return false
+	}
+	w.inPipe -= n
+	return true
+}
+
+func (r *Relay) letGo(w *way) {
+	if w.held && w.inPipe == 0 {
+		r.pipes.put(w.pipe)
+		w.held = false
+	}
+}
+
+// reset ends a connection so that both peers see an RST.
+func (r *Relay) reset(id int32) {
+	c := &r.conns[id]
+	for _, fd := range c.fd {
+		sys.Reset(fd)
+	}
+	r.end(id)
+}
+
+// close ends a connection that both peers have closed.
+func (r *Relay) close(id int32) {
+	for _, fd := range r.conns[id].fd {
+		sys.Close(fd)
+	}
+	r.end(id)
+}
+
+func (r *Relay) end(id int32) {
+	c := &r.conns[id]
+	c.live = false
+	for i := range c.ways {
+		if w := &c.ways[i]; w.held { // bytes may be left in it: not for others
+			w.pipe.close()
+			w.held = false
+		}
+	}
+	r.used--
+	if !c.busy { // else Flush releases it when it comes to it
+		r.release(id)
+	}
+}
+
+func (r *Relay) release(id int32) {
+	r.conns[id].next, r.free = r.free, id
+}
+
+// Close resets all connections.
+func (r *Relay) Close() {
+	for id := range r.conns {
+		if r.conns[id].live {
+			r.reset(int32(id))
+		}
+	}
+	r.pipes.close()
+}
