@@ -1,0 +1,349 @@
+package tun
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/ring"
+)
+
+// patience bounds waits for what the kernel does by itself.
+const patience = 10 * time.Second
+
+// enterNetns moves the test's thread into a new network namespace, which goes
+// with the thread when the test ends.
+func enterNetns(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	switch err := syscall.Unshare(syscall.CLONE_NEWNET); {
+	case errors.Is(err, fs.ErrPermission):
+		runtime.UnlockOSThread()
+		t.Skip("making a network namespace needs CAP_SYS_ADMIN")
+	case err != nil:
+		t.Fatal(err)
+	}
+	// Else the kernel's own neighbour and router discovery mixes with ours.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newTap makes a tap with an address and a neighbour, both up.
+func newTap(t *testing.T, queues int) (*Device, *netlink.Tuntap) {
+	t.Helper()
+	enterNetns(t)
+	d, err := Open(Options{Name: "eth0", Queues: queues})
+	if errors.Is(err, fs.ErrPermission) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	l, err := netlink.LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := l.(*netlink.Tuntap)
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: ipA.Netip().AsSlice(), Mask: net.CIDRMask(24, 32)}}
+	neigh := &netlink.Neigh{LinkIndex: link.Index, IP: ipB.Netip().AsSlice(),
+		HardwareAddr: macB[:], State: netlink.NUD_PERMANENT}
+	for _, err := range []error{
+		netlink.LinkSetHardwareAddr(link, macA[:]),
+		netlink.AddrAdd(link, addr),
+		netlink.LinkSetUp(link),
+		netlink.NeighAdd(neigh),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d, link
+}
+
+func TestKernelOpen(t *testing.T) {
+	d, link := newTap(t, 2)
+	t.Logf("caps %+v", d.Caps())
+	c := d.Caps()
+	if !c.Vnet || !c.Csum || !c.TSO || !c.MultiQueue || d.Queues() != 2 || d.Name() != "eth0" {
+		t.Errorf("%+v, %d queues, %q", c, d.Queues(), d.Name())
+	}
+	if d.TxQueueError() != nil || link.Attrs().TxQLen != DefaultTxQueueLen {
+		t.Errorf("queue of %d frames (%v)", link.Attrs().TxQLen, d.TxQueueError())
+	}
+	if _, err := Open(Options{Name: "eth0", Queues: 2}); !errors.Is(err, sys.EINVAL) || !strings.Contains(err.Error(), "choose another") {
+		t.Errorf("name of a multi-queue tap taken twice: %v", err)
+	}
+	if _, err := Open(Options{Name: "lo"}); !errors.Is(err, sys.EINVAL) {
+		t.Errorf("name of another interface: %v", err)
+	}
+}
+
+func TestKernelBusyAndPersistent(t *testing.T) {
+	enterNetns(t)
+	d, err := Open(Options{Name: "one"})
+	if errors.Is(err, fs.ErrPermission) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{Name: "one"}); !errors.Is(err, sys.EBUSY) {
+		t.Errorf("name of a tap in use: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "kept"}, Mode: netlink.TUNTAP_MODE_TAP}
+	if err := netlink.LinkAdd(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range p.Fds {
+		fd.Close()
+	}
+	if d, err = Open(Options{Name: "kept", Queues: 4}); err != nil {
+		t.Fatal(err)
+	}
+	if d.Queues() != 1 || !d.Caps().TSO || d.Caps().MultiQueue {
+		t.Errorf("free persistent tap: %d queues, %+v", d.Queues(), d.Caps())
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestKernelAdopt(t *testing.T) {
+	enterNetns(t)
+	for _, c := range []struct {
+		flags uint16
+		want  bool
+	}{{sys.IFF_TAP | sys.IFF_NO_PI, false}, {sys.IFF_TAP | sys.IFF_NO_PI | sys.IFF_VNET_HDR, true}} {
+		fd, err := sys.OpenTun()
+		if errors.Is(err, fs.ErrPermission) {
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Adopt(fd, Options{}); !errors.Is(err, sys.EBADFD) {
+			t.Errorf("not attached: %v", err)
+		}
+		if _, err := sys.TunSetIff(fd, "given", c.flags); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Adopt(fd, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Name() != "given" || d.Caps().Vnet != c.want || d.Caps().TSO != c.want || d.TxQueueError() != nil {
+			t.Errorf("%q, %+v, %v", d.Name(), d.Caps(), d.TxQueueError())
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// receiveOne waits for frames on q and returns the first one of UDP.
+func receiveOne(t *testing.T, d *Device, pool *ring.Pool) *ring.Frame {
+	t.Helper()
+	ep, err := sys.NewEpoll(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ep.Close()
+	for i := range d.Queues() {
+		if errno := ep.Add(d.Queue(i).FD(), sys.EPOLLIN, uint64(i)); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	var ev [8]sys.Event
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		for _, e := range ev[:ep.Wait(ev[:], patience)] {
+			var b ring.Batch
+			if _, errno := d.Queue(int(e.Token)).Receive(&b, pool); errno != 0 {
+				t.Fatal(errno)
+			}
+			for _, f := range b.Frames() {
+				if wire.Parse(f.Bytes(), &f.H) == wire.OK && f.H.Proto == wire.ProtoUDP {
+					return f
+				}
+			}
+		}
+	}
+	t.Fatal("no frame came")
+	return nil
+}
+
+const udpSegment = 103 // UDP_SEGMENT, linux/udp.h
+
+func TestKernelReceive(t *testing.T) {
+	d, _ := newTap(t, 2)
+	pool := newPool(t, 128)
+	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: ipB.Netip().AsSlice(), Port: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	f := receiveOne(t, d, pool)
+	if f.H.PayloadLen != 100 || f.Offload.GSOType != ring.GSONone || !f.Offload.NeedsCsum ||
+		f.Offload.CsumStart != f.H.L4 || f.Offload.CsumOffset != 6 {
+		t.Errorf("%d octets, %+v", f.H.PayloadLen, f.Offload)
+	}
+	if !d.Caps().USO {
+		t.Skip("this kernel has no UDP segmentation on taps (Linux 6.2)")
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		if errno := sys.SetInt(int(fd), syscall.IPPROTO_UDP, udpSegment, 1000); errno != 0 {
+			t.Error(errno)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(make([]byte, 20500)); err != nil {
+		t.Fatal(err)
+	}
+	f = receiveOne(t, d, pool)
+	if f.H.PayloadLen != 20500 || f.Offload.GSOType != ring.GSOUDPL4 || f.Offload.GSOSize != 1000 {
+		t.Errorf("%d octets, %+v", f.H.PayloadLen, f.Offload)
+	}
+}
+
+// TestKernelSend writes one superpacket with each set of offloads; the guest's
+// socket must see the same datagrams, checksums verified by its kernel.
+func TestKernelSend(t *testing.T) {
+	d, _ := newTap(t, 1)
+	pool := newPool(t, 4)
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: ipA.Netip().AsSlice(), Port: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	q, f := d.Queue(0), pool.Get()
+	for _, c := range []Caps{d.Caps(), {Vnet: true, Csum: true, TSO: true}, {Vnet: true}} {
+		q.setCaps(c)
+		var count stats.Counters
+		q.SetCounters(&count)
+		buildUDP(f, &ipB, &ipA, 5500, 1000)
+		swapMACs(f.Bytes())
+		q.Send([]*ring.Frame{f})
+		if count.Drops != [stats.NumReasons]uint64{} {
+			t.Fatalf("%+v: drops %v", c, count.Drops)
+		}
+		got, buf := []byte(nil), make([]byte, 2000)
+		for i := range 6 {
+			n, err := conn.Read(buf)
+			if err != nil {
+				t.Fatalf("%+v: datagram %d: %v", c, i, err)
+			}
+			got = append(got, buf[:n]...)
+		}
+		if !bytes.Equal(got, f.PayloadArea()[:5500]) {
+			t.Errorf("%+v: payload differs", c)
+		}
+	}
+}
+
+// swapMACs turns buildUDP's frame from A to B into one from B to A.
+func swapMACs(b []byte) {
+	copy(b, macA[:])
+	copy(b[6:], macB[:])
+}
+
+func TestKernelLinkDownAndGone(t *testing.T) {
+	d, link := newTap(t, 1)
+	pool := newPool(t, 4)
+	q, f := d.Queue(0), pool.Get()
+	var count stats.Counters
+	q.SetCounters(&count)
+	if err := netlink.LinkSetDown(link); err != nil {
+		t.Fatal(err)
+	}
+	buildUDP(f, &ipB, &ipA, 100, 0)
+	q.Send([]*ring.Frame{f})
+	if count.Drops[stats.TapError] != 1 {
+		t.Errorf("interface down: drops %v", count.Drops)
+	}
+	var b ring.Batch
+	for more := true; more; b.N = 0 {
+		var errno sys.Errno
+		if more, errno = q.Receive(&b, pool); errno != 0 {
+			t.Fatalf("interface down: %v", errno)
+		}
+		for _, f := range b.Frames() {
+			pool.Put(f)
+		}
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		t.Fatal(err)
+	}
+	if more, errno := q.Receive(&b, pool); more || errno != sys.EBADFD {
+		t.Errorf("interface deleted: more %v, %v", more, errno)
+	}
+}
+
+// TestKernelNoAlloc drives a datagram out of the guest and one into it, each
+// through the real tap.
+func TestKernelNoAlloc(t *testing.T) {
+	d, _ := newTap(t, 1)
+	pool := newPool(t, 128)
+	fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_DGRAM, 0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	defer sys.Close(fd)
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&ipB), true, 9, 0)
+	if errno := sys.Connect(fd, &sa); errno != 0 {
+		t.Fatal(errno)
+	}
+	q := d.Queue(0)
+	var count stats.Counters
+	q.SetCounters(&count)
+	frames, out := []*ring.Frame{pool.Get()}, make([]byte, 1200)
+	var b ring.Batch
+	noAlloc(t, func() {
+		sys.Write(fd, out)
+		for more := true; more; {
+			more, _ = q.Receive(&b, pool)
+			for _, f := range b.Frames() {
+				pool.Put(f)
+			}
+			b.N = 0
+		}
+		buildUDP(frames[0], &ipB, &ipA, 3000, 1400)
+		binary.BigEndian.PutUint16(frames[0].Bytes()[12:], wire.EtherIPv4)
+		q.Send(frames)
+	})
+	if count.TapRxFrames < 50 || count.TapTxFrames < 50 || count.Drops != [stats.NumReasons]uint64{} {
+		t.Errorf("counters %+v", count)
+	}
+}

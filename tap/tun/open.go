@@ -1,0 +1,284 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"penne/internal/sys"
+	"penne/tap/vnet"
+)
+
+// MaxQueues is the most queues that the kernel gives one interface
+// (MAX_TAP_QUEUES of drivers/net/tun.c).
+const MaxQueues = 256
+
+// DefaultTxQueueLen is in frames. The kernel's own 1000 are overrun by one
+// window of a fast flow whose packets are not superpackets.
+const DefaultTxQueueLen = 10000
+
+// Options say what to open.
+type Options struct {
+	// Name of the interface; empty lets the kernel choose tapN.
+	Name string
+	// Queues wanted, 1 to MaxQueues; 0 means 1.
+	Queues int
+	// TxQueueLen, in frames, of each queue towards us; 0 means
+	// DefaultTxQueueLen.
+	TxQueueLen int
+}
+
+// Caps are what the kernel gave: what may cross the tap in one frame, in either
+// direction. What is missing, a Queue does in software.
+type Caps struct {
+	Vnet       bool // a virtio-net header stands before each frame
+	Csum       bool // partial checksums
+	TSO        bool // TCP superpackets, both families
+	USO        bool // UDP superpackets, both families (Linux 6.2)
+	MultiQueue bool // the interface can have several queues
+}
+
+// Device is a tap interface, and what we hold of its queues.
+type Device struct {
+	name   string
+	caps   Caps
+	queues []*Queue
+	txqErr error
+}
+
+// kernel is what Open asks of the system; tests put doubles here to refuse one
+// thing at a time.
+type kernel struct {
+	open       func() (int, error)
+	setIff     func(fd int, name string, flags uint16) (string, error)
+	getIff     func(fd int) (string, uint16, error)
+	setOffload func(fd int, bits uint) error
+	setVnet    func(fd, size int) error
+	setTxQueue func(name string, frames int) error
+	nonblock   func(fd int) error
+	close      func(fd int) sys.Errno
+}
+
+func realKernel() *kernel {
+	return &kernel{
+		open: sys.OpenTun, setIff: sys.TunSetIff, getIff: sys.TunGetIff,
+		setOffload: sys.TunSetOffload, setVnet: sys.TunSetVnetHeader,
+		setTxQueue: sys.SetTxQueueLen, nonblock: sys.SetNonblock, close: sys.Close,
+	}
+}
+
+// Open makes a tap interface with o.Queues queues. The calling thread must be
+// in the network namespace that gets the interface, with CAP_NET_ADMIN over it;
+// the Device works from any thread afterwards.
+//
+// Fewer queues than wanted, and fewer offloads, are no error: see Queues and
+// Caps. A free persistent tap that exists under the name is taken over with one
+// queue. Neither addresses nor the link's state are touched.
+func Open(o Options) (*Device, error) { return open(o, realKernel()) }
+
+func open(o Options, k *kernel) (*Device, error) {
+	if o.Queues == 0 {
+		o.Queues = 1
+	}
+	if o.Queues < 1 || o.Queues > MaxQueues {
+		return nil, fmt.Errorf("open tap: %d queues asked for, 1 to %d are possible", o.Queues, MaxQueues)
+	}
+	d := &Device{}
+	if err := d.first(&o, k); err != nil {
+		return nil, err
+	}
+	for len(d.queues) < o.Queues && d.caps.MultiQueue {
+		if d.more(k) != nil {
+			break
+		}
+	}
+	d.finish(&o, k)
+	return d, nil
+}
+
+// Adopt takes over fd, an open tap descriptor that the caller passed on, as a
+// Device with one queue. The calling thread should be in the namespace of the
+// interface, else the length of its queue stays as it is. On an error fd is
+// still the caller's.
+func Adopt(fd int, o Options) (*Device, error) { return adopt(fd, o, realKernel()) }
+
+func adopt(fd int, o Options, k *kernel) (*Device, error) {
+	name, flags, err := k.getIff(fd)
+	if err != nil {
+		return nil, fmt.Errorf("adopt file descriptor %d: not an attached tap: %w", fd, err)
+	}
+	if flags&sys.IFF_TAP == 0 || flags&sys.IFF_NO_PI == 0 {
+		return nil, fmt.Errorf("adopt file descriptor %d: %s must be a tap opened with IFF_TAP and IFF_NO_PI", fd, name)
+	}
+	if err := k.nonblock(fd); err != nil {
+		return nil, fmt.Errorf("adopt file descriptor %d: set non-blocking: %w", fd, err)
+	}
+	d := &Device{name: name}
+	d.caps.Vnet = flags&sys.IFF_VNET_HDR != 0
+	if d.caps.Vnet {
+		if err := k.setVnet(fd, vnet.HdrLen); err != nil {
+			return nil, fmt.Errorf("adopt file descriptor %d: %w", fd, err)
+		}
+	}
+	d.queues = []*Queue{newQueue(fd)}
+	d.finish(&o, k)
+	return d, nil
+}
+
+// baseFlags are those of every queue; Linux has had them since 2.6.27.
+const baseFlags = sys.IFF_TAP | sys.IFF_NO_PI | sys.IFF_VNET_HDR
+
+// first makes the interface with its first queue.
+func (d *Device) first(o *Options, k *kernel) error {
+	fd, err := k.open()
+	if err != nil {
+		return openError(err)
+	}
+	err = d.attach(fd, o, k)
+	if err == nil {
+		err = k.setVnet(fd, vnet.HdrLen)
+	}
+	if err != nil {
+		k.close(fd)
+		return nameError(o.Name, err)
+	}
+	d.caps.Vnet = true
+	d.queues = append(d.queues, newQueue(fd))
+	return nil
+}
+
+// attach tries the ways to get the interface, best first. IFF_TUN_EXCL (3.10)
+// keeps us from becoming one more queue of somebody's multi-queue tap of that
+// name; without it and without IFF_MULTI_QUEUE only a tap that nobody holds
+// lets us in.
+func (d *Device) attach(fd int, o *Options, k *kernel) (err error) {
+	tries := [...]uint16{
+		baseFlags | sys.IFF_TUN_EXCL | sys.IFF_MULTI_QUEUE,
+		baseFlags | sys.IFF_TUN_EXCL,
+		baseFlags,
+	}
+	start := 0
+	if o.Queues == 1 {
+		start = 1
+	}
+	for _, flags := range tries[start:] {
+		d.name, err = k.setIff(fd, o.Name, flags)
+		if err == nil {
+			d.caps.MultiQueue = flags&sys.IFF_MULTI_QUEUE != 0
+			return nil
+		}
+		if errors.Is(err, sys.EPERM) {
+			return err
+		}
+	}
+	return err
+}
+
+// more adds a queue.
+func (d *Device) more(k *kernel) error {
+	fd, err := k.open()
+	if err != nil {
+		return openError(err)
+	}
+	if _, err = k.setIff(fd, d.name, baseFlags|sys.IFF_MULTI_QUEUE); err == nil {
+		err = k.setVnet(fd, vnet.HdrLen)
+	}
+	if err != nil {
+		k.close(fd)
+		return err
+	}
+	d.queues = append(d.queues, newQueue(fd))
+	return nil
+}
+
+// finish sets what belongs to the interface and hands the result to its queues.
+func (d *Device) finish(o *Options, k *kernel) {
+	d.offload(k)
+	frames := o.TxQueueLen
+	if frames == 0 {
+		frames = DefaultTxQueueLen
+	}
+	if err := k.setTxQueue(d.name, frames); err != nil {
+		d.txqErr = fmt.Errorf("set queue length of %s to %d frames: %w", d.name, frames, err)
+	}
+	for _, q := range d.queues {
+		q.setCaps(d.caps)
+	}
+}
+
+const (
+	tso = sys.TUN_F_TSO4 | sys.TUN_F_TSO6
+	uso = sys.TUN_F_USO4 | sys.TUN_F_USO6
+)
+
+// offload asks for the most the kernel grants, and no less: bits that it does
+// not know make it refuse all.
+func (d *Device) offload(k *kernel) {
+	fd := d.queues[0].fd
+	if !d.caps.Vnet {
+		// Superpackets without a header would be unreadable; whoever
+		// opened the descriptor may have asked for them.
+		_ = k.setOffload(fd, 0)
+		return
+	}
+	for _, bits := range [...]uint{
+		sys.TUN_F_CSUM | tso | uso,
+		sys.TUN_F_CSUM | tso,
+		sys.TUN_F_CSUM,
+		0,
+	} {
+		if k.setOffload(fd, bits) == nil {
+			d.caps.Csum, d.caps.TSO, d.caps.USO = bits&sys.TUN_F_CSUM != 0, bits&tso != 0, bits&uso != 0
+			return
+		}
+	}
+}
+
+// openError adds what to do to a refusal to open the clone device.
+func openError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, sys.ENODEV), errors.Is(err, sys.ENXIO):
+		return fmt.Errorf("open %s: %w: load the kernel module tun, and see that the device node is there", sys.TunPath, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("open %s: %w: make it readable and writable for this user (usual mode: 0666)", sys.TunPath, err)
+	}
+	return fmt.Errorf("open %s: %w", sys.TunPath, err)
+}
+
+// nameError adds what to do to a refusal of an interface.
+func nameError(name string, err error) error {
+	switch {
+	case errors.Is(err, sys.EPERM):
+		return fmt.Errorf("create tap interface %q: %w: CAP_NET_ADMIN over the network namespace is needed", name, err)
+	case errors.Is(err, sys.EBUSY), errors.Is(err, sys.EINVAL):
+		return fmt.Errorf("create tap interface %q: %w: the name is taken or not possible, choose another one", name, err)
+	}
+	return fmt.Errorf("create tap interface %q: %w", name, err)
+}
+
+// Name is the interface's actual name.
+func (d *Device) Name() string { return d.name }
+
+// Caps are the offloads obtained; the same for all queues.
+func (d *Device) Caps() Caps { return d.caps }
+
+// Queues is the number of queues obtained.
+func (d *Device) Queues() int { return len(d.queues) }
+
+// Queue is the i-th queue, from 0, the Port of one shard.
+func (d *Device) Queue(i int) *Queue { return d.queues[i] }
+
+// TxQueueError says why the queue length could not be set, or is nil. The tap
+// works nevertheless, but a burst of small packets from the guest is dropped in
+// the kernel.
+func (d *Device) TxQueueError() error { return d.txqErr }
+
+// Close closes all queues; the interface goes with the last one unless it is
+// persistent. A Queue that was closed by its owner is skipped.
+func (d *Device) Close() error {
+	var errs []error
+	for _, q := range d.queues {
+		errs = append(errs, q.Close())
+	}
+	return errors.Join(errs...)
+}
