@@ -39,9 +39,6 @@ type Rules struct {
 	MTU int
 	// LinkLocal6 is our IPv6 link-local address on the guest's link.
 	LinkLocal6 wire.Addr
-	// Local holds the host's own addresses, for telling the guest's traffic
-	// to itself from traffic to others.
-	Local map[wire.Addr]struct{}
 	// ScopeID is the host interface of link-local IPv6 destinations.
 	ScopeID uint32
 

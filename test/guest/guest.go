@@ -97,7 +97,7 @@ func New(t testing.TB, slots int) *Guest {
 
 // Rules are the address rules of the scripted network.
 func Rules() *fwd.Rules {
-	r := &fwd.Rules{OurMAC: OurMAC, MTU: 65520, Local: map[wire.Addr]struct{}{Addr4: {}, Addr6: {}}}
+	r := &fwd.Rules{OurMAC: OurMAC, MTU: 65520}
 	r.V4 = fwd.Family{On: true, Guest: Addr4, Bits: 24, Gateway: Gateway4, Ours: Gateway4, HostLoopback: Gateway4}
 	r.V6 = fwd.Family{On: true, Guest: Addr6, Bits: 64, Gateway: Gateway6, Ours: Gateway6, HostLoopback: Gateway6}
 	r.LinkLocal6 = addr("fe80::1")
