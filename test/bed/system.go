@@ -1,0 +1,136 @@
+package bed
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// markEnv is in the environment of every process of a bed: the pid of the process that owns the bed.
+const markEnv = "PENNE_BED"
+
+const dirPrefix = "penne-bed-"
+
+// prepareSystem does what concerns the whole machine. It is idempotent.
+func prepareSystem() error {
+	// Namespaces inherit the initial one's choice when they are made, those that pasta makes included; with
+	// bbr as some images have it, every figure is erratic.
+	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_congestion_control", []byte("cubic"), 0); err != nil {
+		return fmt.Errorf("set congestion control: %w", err)
+	}
+	if err := os.Chmod("/dev/net/tun", 0o666); err != nil {
+		return fmt.Errorf("open tap device to everybody: %w", err)
+	}
+	return raiseFiles()
+}
+
+// raiseFiles lets children open as many files as can be had: what the kernel allows at all where this root
+// may raise its hard limit (CAP_SYS_RESOURCE, which a container's often lacks), else the hard limit. It
+// happens here, before anything is dropped.
+func raiseFiles() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("read limit of files: %w", err)
+	}
+	if most := maxFiles(); limit.Max < most {
+		err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: most, Max: most})
+		if err == nil || !errors.Is(err, syscall.EPERM) {
+			return err
+		}
+	}
+	limit.Cur = limit.Max
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}
+
+// maxFiles is the most a hard limit can be, or 0 if the kernel does not say.
+func maxFiles() uint64 {
+	text, err := os.ReadFile("/proc/sys/fs/nr_open")
+	if err != nil {
+		return 0
+	}
+	most, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return most
+}
+
+// newDir makes the directory that everybody can read; its name tells whose it is.
+func newDir() (string, error) {
+	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid()))
+	if err != nil {
+		return "", fmt.Errorf("make directory for binaries: %w", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make directory for binaries: %w", err)
+	}
+	return dir, nil
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}
+
+// removeStale removes what killed runs left: their directories, and processes that outlived them.
+func removeStale() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+	for _, dir := range dirs {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
+		if n, err := strconv.Atoi(pid); err == nil && !alive(n) {
+			os.RemoveAll(dir)
+		}
+	}
+	for _, pid := range pids() {
+		if owner, ok := markOf(pid); ok && !alive(owner) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+// pids lists the processes of this PID namespace.
+func pids() []int {
+	entries, _ := os.ReadDir("/proc")
+	var all []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// markOf reads which bed a process belongs to.
+func markOf(pid int) (owner int, ok bool) {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return 0, false // gone, or not ours to read
+	}
+	for kv := range bytes.SplitSeq(env, []byte{0}) {
+		if value, found := bytes.CutPrefix(kv, []byte(markEnv+"=")); found {
+			owner, err = strconv.Atoi(string(value))
+			return owner, err == nil
+		}
+	}
+	return 0, false
+}
