@@ -1,0 +1,50 @@
+// Command penne connects network namespaces (as pasta) and virtual machines
+// (as passt) to the host's network without privileges. The name it is called
+// by picks the mode; see [conf.Parse]. It is one static binary, which runs as
+// several processes; see package netns.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"penne/internal/conf"
+	"penne/internal/netns"
+)
+
+func main() { os.Exit(run(os.Args)) }
+
+// run returns the exit status.
+func run(argv []string) int {
+	if netns.IsEngine(argv) {
+		return netns.RunEngine(argv, serve)
+	}
+	c, err := conf.Parse(argv)
+	if err != nil {
+		return misused(c, err)
+	}
+	switch c.Action {
+	case conf.PrintHelp:
+		fmt.Print(conf.Usage(c.Program, c.Mode))
+		return 0
+	case conf.PrintVersion:
+		fmt.Print(conf.VersionText(c.Program))
+		return 0
+	case conf.PrintCapabilities:
+		fmt.Print(capabilities)
+		return 0
+	}
+	l := &netns.Launcher{Config: c, Argv: argv, BindLow: bindLow, Stderr: os.Stderr}
+	return l.Run()
+}
+
+// misused says what is wrong with the command line.
+func misused(c *conf.Config, err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	var e *conf.Error
+	if errors.As(err, &e) && e.Usage {
+		fmt.Fprint(os.Stderr, conf.Usage(c.Program, c.Mode))
+	}
+	return 1
+}

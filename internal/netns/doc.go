@@ -1,0 +1,28 @@
+// Package netns is the life cycle of the program: its stages, the namespaces
+// they live in, the command, signals, and the end.
+//
+// One static binary runs as up to three processes:
+//
+//   - The launcher is what the user started. It stays in the caller's
+//     namespaces, checks, prepares, starts the others and waits: until the
+//     engine is ready (then it ends with status 0, and the engine is the
+//     daemon), or, in the foreground and for a command, until they end.
+//   - The holder is process 1 of the namespaces made for a command. It is a
+//     clone of the launcher which never runs Go code again, but a script of
+//     system calls (see [sys.Script]): it mounts /proc, waits for the network,
+//     starts the command, reaps orphans, and ends as the command does.
+//   - The engine forwards. It is the same binary, executed again inside the
+//     user namespace to be served but in the host's network namespace, with
+//     mount, PID, IPC and UTS namespaces of its own.
+//
+// Launcher and holder, and launcher and engine, are joined by a pair of
+// sockets. An end of file on it means that the other one has ended, however
+// that came about: the engine ends with the launcher unless it was released to
+// be a daemon; the launcher ends both if one ends. The holder, which waits in
+// wait4(2), is killed by the kernel with the launcher's thread, and the kernel
+// kills everything else in its PID namespace.
+//
+// The package also has what the engine needs of a namespace while it serves:
+// [Do] and [Worker]. It is used by cmd/penne and the control plane, never by
+// the packet path.
+package netns

@@ -1,0 +1,137 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"penne/internal/sys"
+)
+
+// engineMark, followed by the number of the connection's descriptor, is
+// argv[0] of the engine; the user's own argv follows.
+const engineMark = "penne: engine "
+
+// ownImage is this program, even if its file has been replaced meanwhile.
+const ownImage = "/proc/self/exe"
+
+// engineSpec is what startEngine needs to know.
+type engineSpec struct {
+	argv   []string
+	target *target
+	hand   handover
+	id     *identity
+	// sandbox asks for a user namespace of its own, where none is joined.
+	sandbox bool
+	// extra are descriptors to be left open.
+	extra []int
+}
+
+// startEngine executes this program again as the engine, inside the target's
+// user namespace and in mount, IPC, UTS and PID namespaces of its own.
+func startEngine(spec *engineSpec) (*child, error) {
+	conn, theirs, err := sys.ConnPair()
+	if err != nil {
+		return nil, fmt.Errorf("make connection to engine: %w", err)
+	}
+	defer sys.Close(theirs)
+	s := engineScript(conn.FD(), theirs, spec)
+	flags := uintptr(0)
+	if spec.sandbox {
+		flags = sys.CLONE_NEWUSER
+	}
+	pid, err := s.Start(flags)
+	if err != nil {
+		conn.Close()
+		return nil, cloneError(err, spec.sandbox)
+	}
+	e := &child{helper: pid, conn: conn, script: s}
+	if spec.sandbox {
+		if err = writeMaps(pid, nil); err == nil {
+			err = conn.Send(proceed)
+		}
+	}
+	if err == nil {
+		err = spec.hand.send(conn)
+	}
+	if err != nil {
+		e.kill()
+		return nil, err
+	}
+	return e, nil
+}
+
+// engineScript leads from a clone of the launcher to the engine. USR1 and USR2
+// stay blocked in all its threads, for signalfd(2).
+func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
+	s := sys.NewScript(theirs)
+	s.CloseFD(ours)
+	if spec.sandbox {
+		s.AwaitByte(theirs)
+	}
+	keep := append([]int{theirs, spec.target.net, spec.target.process, spec.target.watch}, spec.extra...)
+	for _, p := range spec.hand.Ports {
+		keep = append(keep, p.FD)
+	}
+	for _, fd := range keep {
+		if fd >= 0 {
+			s.InheritFD(fd)
+		}
+	}
+	s.Setsid()
+	s.OpenAs("/dev/null", 0)
+	if spec.id != nil {
+		s.DropGroups()
+		s.IdentityKeepingCaps(spec.id.uid, spec.id.gid)
+	}
+	if spec.target.user >= 0 {
+		s.Setns(joinUserNS, spec.target.user, sys.CLONE_NEWUSER)
+	}
+	s.Unshare(unshareEngine, sys.CLONE_NEWNS|sys.CLONE_NEWIPC|sys.CLONE_NEWUTS)
+	s.MountSlave()
+	if spec.id != nil {
+		s.AmbientCaps()
+	}
+	s.SignalMask(sys.SignalSet(syscall.SIGUSR1, syscall.SIGUSR2))
+	argv := append([]string{engineMark + strconv.Itoa(theirs)}, spec.argv...)
+	s.Fork("start the engine", sys.CLONE_PARENT|sys.CLONE_NEWPID, noteEngine, func() {
+		s.Exec("execute the engine", ownImage, argv, os.Environ())
+	})
+	return s
+}
+
+// Labels of steps whose failure has a hint.
+const (
+	joinUserNS    = "join the user namespace"
+	unshareEngine = "create the engine's namespaces"
+)
+
+// engineFailure puts a failed step of the engine's script in words.
+func engineFailure(s *sys.Script, n sys.Note) error {
+	err := syscall.Errno(n.B)
+	switch label := s.Label(n.A); label {
+	case joinUserNS:
+		return joinError(label, err, true)
+	case unshareEngine:
+		return failure(err, "Failed to %s: %s: joining a network namespace needs capabilities over it, "+
+			"run inside its user namespace or give that with --userns", label, reason(err))
+	default:
+		return failure(err, "Failed to %s: %s", label, reason(err))
+	}
+}
+
+// engineConn tells whether argv is that of an engine, and which descriptor is
+// its connection.
+func engineConn(argv []string) (fd int, ok bool) {
+	if len(argv) == 0 {
+		return 0, false
+	}
+	number, ok := strings.CutPrefix(argv[0], engineMark)
+	if !ok {
+		return 0, false
+	}
+	fd, err := strconv.Atoi(number)
+	return fd, err == nil && fd > 2
+}

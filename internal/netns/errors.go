@@ -1,0 +1,112 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// tunPath is the device that taps are made with.
+const tunPath = "/dev/net/tun"
+
+// Exit statuses, the last two as shells have them.
+const (
+	statusFailure     = 1
+	statusNotRunnable = 126
+	statusNotFound    = 127
+	statusSignal      = 128
+)
+
+// lineError is an error whose text is the line that the user reads: what
+// failed, why, what to do.
+type lineError struct {
+	status int
+	text   string
+	cause  error
+}
+
+func (e *lineError) Error() string { return e.text }
+func (e *lineError) Unwrap() error { return e.cause }
+
+// failure makes a lineError of status 1.
+func failure(cause error, format string, args ...any) error {
+	return &lineError{statusFailure, fmt.Sprintf(format, args...), cause}
+}
+
+// statusOf is the exit status that err asks for.
+func statusOf(err error) int {
+	var e *lineError
+	if errors.As(err, &e) {
+		return e.status
+	}
+	return statusFailure
+}
+
+// reason is the innermost message of err: that of the errno, where there is one.
+func reason(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return err.Error()
+}
+
+// TunError puts a failure to open the tun device in words.
+func TunError(err error) error {
+	return failure(err, "Failed to open %s: %s: load the tun module or make it accessible",
+		tunPath, reason(err))
+}
+
+// checkTun fails early, with nothing to clean up, where there can be no tap.
+func checkTun() error {
+	f, err := os.OpenFile(tunPath, os.O_RDWR, 0)
+	if err != nil {
+		return TunError(err)
+	}
+	return f.Close()
+}
+
+// userNSError puts a failure to make or furnish a user namespace in words.
+func userNSError(what string, err error) error {
+	return failure(err, "Failed to %s: %s: %s", what, reason(err), userNSHint())
+}
+
+// userNSHint says which setting forbids user namespaces, as far as can be told.
+func userNSHint() string {
+	switch {
+	case sysctl("kernel/unprivileged_userns_clone") == "0":
+		return "user namespaces are switched off, try: sysctl -w kernel.unprivileged_userns_clone=1"
+	case sysctl("user/max_user_namespaces") == "0":
+		return "no user namespace is allowed, try: sysctl -w user.max_user_namespaces=10000"
+	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+		return "AppArmor restricts user namespaces: install a profile that allows them for this program, " +
+			"or try: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+	}
+	return "user namespaces may be forbidden here, by a container's seccomp filter or a security module"
+}
+
+func sysctl(name string) string {
+	b, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// joinError puts a failure to open or join a namespace in words.
+func joinError(what string, err error, userns bool) error {
+	hint := ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, syscall.EINVAL):
+		hint = ": this is no namespace of that kind"
+	case errors.Is(err, fs.ErrPermission) && userns:
+		hint = ": the process or namespace must be your own"
+	case errors.Is(err, fs.ErrPermission):
+		hint = ": it belongs to another user namespace, give that with --userns, or run inside it"
+	}
+	return failure(err, "Failed to %s: %s%s", what, reason(err), hint)
+}

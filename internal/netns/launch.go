@@ -1,0 +1,181 @@
+package netns
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"penne/internal/conf"
+	"penne/internal/sys"
+)
+
+// Launcher is the first stage: what the user started.
+type Launcher struct {
+	// Config is what Argv says.
+	Config *conf.Config
+	// Argv is the whole command line, which the engine parses again.
+	Argv []string
+	// BindLow, if set, binds the ports that need capabilities of the
+	// caller. It is called before anything else is made.
+	BindLow func(*conf.Config) ([]LowPort, error)
+	// Stderr takes the one line that says why it failed.
+	Stderr io.Writer
+}
+
+// Run launches, waits as the command line wants it, and returns the exit
+// status: 0 once forwarding works in the background, else the command's, or
+// that of the engine in the foreground. Nothing is left when it fails.
+func (l *Launcher) Run() int {
+	// The holder lives as long as this thread.
+	runtime.LockOSThread()
+	r := &run{Launcher: l, inherited: sys.Inherited(), commandFD: -1, target: newTarget()}
+	err := r.start()
+	if err != nil {
+		r.complain(err)
+		r.stop()
+		return statusOf(err)
+	}
+	return r.wait()
+}
+
+// run is the state of a launcher.
+type run struct {
+	*Launcher
+	inherited sys.Inheritance
+	// id is whom to become, nil to stay as we are.
+	id *identity
+	// command is nil where existing namespaces are joined, and in passt.
+	command *command
+	target  *target
+
+	// holder is nil without a command; engine is nil until started. Both
+	// are nil again once reaped.
+	holder, engine *child
+	// commandFD is the command's pidfd once it runs, else -1.
+	commandFD int
+
+	signals chan os.Signal
+	events  chan event
+	relay   relay
+	pid     pidFile
+
+	// ready says that forwarding works.
+	ready bool
+	// complained says that the user knows why we fail.
+	complained bool
+}
+
+// start makes everything, as far as it can be made without waiting.
+func (r *run) start() error {
+	sys.CloseOnExecFrom(holderFD)
+	sys.SetDumpable()
+	p := &r.Config.Pasta
+	pasta := r.Config.Mode == conf.ModePasta
+	if pasta && !p.SpliceOnly && p.FD == 0 {
+		if err := checkTun(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if pasta && p.PID == 0 && p.Netns == "" {
+		if r.command, err = resolveCommand(p.Command); err != nil {
+			return err
+		}
+	}
+	if r.id, err = serveAs(r.Config.Process.RunAs); err != nil {
+		return err
+	}
+	var ports []LowPort
+	if r.BindLow != nil {
+		if ports, err = r.BindLow(r.Config); err != nil {
+			return err
+		}
+	}
+	r.notify()
+	r.events = make(chan event, 4)
+	if err := r.makeTarget(pasta); err != nil {
+		return err
+	}
+	return r.makeEngine(pasta, ports)
+}
+
+// notify asks for the signals we pass on; those the caller ignores stay so.
+func (r *run) notify() {
+	r.signals = make(chan os.Signal, 8)
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
+		syscall.SIGUSR1, syscall.SIGUSR2} {
+		if !sys.HasSignal(r.inherited.Ignored, sig) {
+			signal.Notify(r.signals, sig)
+		}
+	}
+}
+
+func (r *run) makeTarget(pasta bool) (err error) {
+	p := &r.Config.Pasta
+	switch {
+	case !pasta:
+		return nil
+	case r.command == nil:
+		t, err := existingTarget(p)
+		if err == nil {
+			r.target = t
+		}
+		return err
+	}
+	if r.holder, err = startHolder(r.command, r.inherited, r.id, !p.NetnsOnly); err != nil {
+		return err
+	}
+	go r.listen(r.holder)
+	t, err := holderTarget(r.holder, !p.NetnsOnly)
+	if err == nil {
+		r.target = t
+	}
+	return err
+}
+
+func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
+	spec := &engineSpec{
+		argv:    r.Argv,
+		target:  r.target,
+		id:      r.id,
+		sandbox: !pasta && r.id == nil,
+		hand: handover{
+			NetNS:     r.target.net,
+			Target:    r.target.process,
+			Watch:     r.target.watch,
+			WatchName: r.target.watchName,
+			Attended:  r.attended(),
+			Command:   r.command != nil,
+			Ports:     ports,
+		},
+	}
+	for _, fd := range []int{r.Config.Pasta.FD, r.Config.Passt.FD} {
+		if fd > 0 {
+			spec.extra = append(spec.extra, fd)
+		}
+	}
+	if r.engine, err = startEngine(spec); err != nil {
+		return err
+	}
+	// What the engine has now need not stay open here.
+	r.target.close()
+	for _, p := range ports {
+		sys.Close(p.FD)
+	}
+	go r.listen(r.engine)
+	return nil
+}
+
+// attended tells whether we stay until the end.
+func (r *run) attended() bool { return r.Config.Process.Foreground || r.command != nil }
+
+// complain prints why we fail, once.
+func (r *run) complain(err error) {
+	if !r.complained {
+		fmt.Fprintf(r.Stderr, "%s: %s\n", r.Config.Program, err)
+	}
+	r.complained = true
+}

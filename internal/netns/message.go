@@ -1,0 +1,103 @@
+package netns
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	"penne/internal/sys"
+)
+
+// Kinds of notes, see [sys.Note]. None has the first byte of a failure, and
+// none is a script's own.
+const (
+	// noteCommand comes from the holder with the command's pidfd.
+	noteCommand = iota + 1
+	// noteEngine comes from the engine's script with its pid in A.
+	noteEngine
+	// noteReady comes from the engine: forwarding works.
+	noteReady
+	// noteSignal comes from the engine: it got the signal in A.
+	noteSignal
+	// noteRelease goes to the engine: be a daemon.
+	noteRelease
+)
+
+// failureMark opens a message that is not a note but the engine's last words.
+const failureMark = 'E'
+
+// proceed is what the launcher writes to let a script go on.
+var proceed = []byte{1}
+
+// LowPort is a socket that the launcher bound with the caller's capabilities,
+// which are gone in the engine: to a port below ip_unprivileged_port_start.
+type LowPort struct {
+	// FD is the socket, bound but not listening. In the engine it belongs
+	// to whoever takes it from [Handles].
+	FD int
+	// TCP tells TCP from UDP.
+	TCP bool
+	// Addr is what it is bound to; the zero address means any address of
+	// both families.
+	Addr netip.AddrPort
+	// Iface is the interface it is bound to, if any.
+	Iface string
+}
+
+// handover is what the engine has to know beside the command line. Descriptors
+// are -1 where there is none. It travels in one or more messages: More says
+// that another one with further ports follows.
+type handover struct {
+	NetNS  int
+	Target int
+	Watch  int
+	// WatchName is the name in the watched directory.
+	WatchName string
+	// Attended says that the launcher stays.
+	Attended bool
+	// Command says that there is a command, which ends the engine.
+	Command bool
+	Ports   []LowPort
+	More    bool
+}
+
+// portsPerMessage keeps a message below half the smallest socket buffer.
+const portsPerMessage = 256
+
+func (h *handover) send(c *sys.Conn) error {
+	part, rest := *h, h.Ports
+	for {
+		n := min(len(rest), portsPerMessage)
+		part.Ports, rest = rest[:n], rest[n:]
+		part.More = len(rest) > 0
+		b, err := json.Marshal(&part)
+		if err != nil {
+			return fmt.Errorf("encode hand-over: %w", err)
+		}
+		if err := c.Send(b); err != nil {
+			return fmt.Errorf("hand over to engine: %w", err)
+		}
+		if !part.More {
+			return nil
+		}
+		part = handover{}
+	}
+}
+
+func receiveHandover(c *sys.Conn) (*handover, error) {
+	h := &handover{}
+	b := make([]byte, 64<<10)
+	for more := true; more; {
+		n, _, err := c.Recv(b)
+		if err != nil {
+			return nil, fmt.Errorf("receive hand-over: %w", err)
+		}
+		ports := h.Ports
+		if err := json.Unmarshal(b[:n], h); err != nil {
+			return nil, fmt.Errorf("decode hand-over: %w", err)
+		}
+		h.Ports = append(ports, h.Ports...)
+		more = h.More
+	}
+	return h, nil
+}

@@ -1,0 +1,62 @@
+package netns
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"penne/internal/sys"
+)
+
+// sameSignal is how close two signals of one number are to be taken for one
+// that was sent to several of our processes, as by a service manager's stop.
+const sameSignal = 10 * time.Millisecond
+
+// relay passes signals on to the command. The zero value is ready.
+type relay struct {
+	early  []syscall.Signal
+	passed map[syscall.Signal]time.Time
+}
+
+// pass sends sig to the process of the pidfd fd; a negative one means that it
+// is about to start, and gets it then.
+func (r *relay) pass(fd int, sig syscall.Signal) {
+	if fd < 0 {
+		r.early = append(r.early, sig)
+		return
+	}
+	now := time.Now()
+	if last, ok := r.passed[sig]; ok && now.Sub(last) < sameSignal {
+		return
+	}
+	if r.passed == nil {
+		r.passed = make(map[syscall.Signal]time.Time)
+	}
+	r.passed[sig] = now
+	_ = sys.PidfdSignal(fd, sig)
+}
+
+// flush passes on what came before the process had started.
+func (r *relay) flush(fd int) {
+	early := r.early
+	r.early = nil
+	for _, sig := range early {
+		r.pass(fd, sig)
+	}
+}
+
+// typed tells whether sig comes from a key press, as far as can be told: if we
+// are in the foreground of a terminal, so is the command, and the terminal has
+// sent it the same.
+func typed(sig syscall.Signal) bool {
+	if sig != syscall.SIGINT && sig != syscall.SIGQUIT {
+		return false
+	}
+	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer tty.Close()
+	group, err := sys.ForegroundGroup(int(tty.Fd()))
+	return err == nil && group == sys.ProcessGroup()
+}

@@ -1,0 +1,176 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"penne/internal/conf"
+	"penne/internal/sys"
+)
+
+// target is what the engine serves. Descriptors are -1 where there is none;
+// all are closed on exec until the engine's script says otherwise.
+type target struct {
+	// user is the user namespace to join.
+	user int
+	// net is the network namespace.
+	net int
+	// process is the pidfd of the process with whose end ours comes.
+	process int
+	// watch tells that watchName is removed from its directory.
+	watch     int
+	watchName string
+}
+
+func newTarget() *target { return &target{user: -1, net: -1, process: -1, watch: -1} }
+
+// close closes all descriptors.
+func (t *target) close() {
+	for _, fd := range []int{t.user, t.net, t.process, t.watch} {
+		if fd >= 0 {
+			sys.Close(fd)
+		}
+	}
+}
+
+// existingTarget opens the namespaces that the command line names. Process or
+// watch come first: what goes while we look cannot be missed then.
+func existingTarget(p *conf.Pasta) (*target, error) {
+	t := newTarget()
+	var err error
+	if p.PID != 0 {
+		err = t.openProcess(p)
+	} else {
+		err = t.openPath(p)
+	}
+	if err == nil {
+		err = t.dropOwnUserNS()
+	}
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *target) openProcess(p *conf.Pasta) (err error) {
+	if t.process, err = sys.PidfdOpen(p.PID); err != nil {
+		t.process = -1
+		return failure(err, "Failed to find process %d: %s", p.PID, reason(err))
+	}
+	dir := fmt.Sprintf("/proc/%d/ns/", p.PID)
+	if t.net, err = openNS("network namespace", dir+"net", true); err != nil {
+		return err
+	}
+	userns := p.Userns
+	if userns == "" {
+		userns = dir + "user"
+	}
+	if p.NetnsOnly {
+		return nil
+	}
+	t.user, err = openNS("user namespace", userns, true)
+	return err
+}
+
+func (t *target) openPath(p *conf.Pasta) (err error) {
+	if !p.NoNetnsQuit {
+		if err := t.watchPath(p.Netns); err != nil {
+			return err
+		}
+	}
+	if t.net, err = openNS("network namespace", p.Netns, p.Userns != ""); err != nil {
+		return err
+	}
+	if p.Userns == "" {
+		return nil
+	}
+	t.user, err = openNS("user namespace", p.Userns, true)
+	return err
+}
+
+// watchPath arranges to be told when path goes. In /proc, which tells nothing,
+// the process is watched instead.
+func (t *target) watchPath(path string) (err error) {
+	if pid, ok := processOf(path); ok {
+		t.process, err = sys.PidfdOpen(pid)
+		if err != nil {
+			t.process = -1
+			return joinError("open network namespace "+path, err, true)
+		}
+		return nil
+	}
+	if strings.HasPrefix(path, "/proc/") {
+		return nil
+	}
+	dir, name := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	t.watch, err = sys.WatchRemoval(dir)
+	if err != nil {
+		t.watch = -1
+		return joinError("watch network namespace "+path, err, true)
+	}
+	t.watchName = name
+	return nil
+}
+
+// processOf returns the process in whose /proc directory path is.
+func processOf(path string) (pid int, ok bool) {
+	rest, ok := strings.CutPrefix(path, "/proc/")
+	if !ok {
+		return 0, false
+	}
+	digits, _, ok := strings.Cut(rest, "/")
+	if !ok {
+		return 0, false
+	}
+	pid, err := strconv.Atoi(digits)
+	return pid, err == nil && pid > 0
+}
+
+// openNS opens a namespace at path.
+func openNS(kind, path string, userns bool) (int, error) {
+	fd, err := sys.OpenFD(path)
+	if err != nil {
+		return -1, joinError("open "+kind+" "+path, err, userns || errors.Is(err, fs.ErrPermission))
+	}
+	want := sys.CLONE_NEWNET
+	if kind == "user namespace" {
+		want = sys.CLONE_NEWUSER
+	}
+	if got, err := sys.NamespaceKind(fd); err != nil || got != want {
+		sys.Close(fd)
+		return -1, joinError("open "+kind+" "+path, syscall.EINVAL, userns)
+	}
+	return fd, nil
+}
+
+// dropOwnUserNS forgets the user namespace if we are in it already: setns(2)
+// refuses that.
+func (t *target) dropOwnUserNS() error {
+	if t.user < 0 {
+		return nil
+	}
+	own, err := sys.OpenFD("/proc/self/ns/user")
+	if err != nil {
+		return fmt.Errorf("open own user namespace: %w", err)
+	}
+	defer sys.Close(own)
+	d1, i1, err1 := sys.Inode(own)
+	d2, i2, err2 := sys.Inode(t.user)
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("compare user namespaces: %w", err)
+	}
+	if d1 == d2 && i1 == i2 {
+		sys.Close(t.user)
+		t.user = -1
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"penne/internal/sys"
+)
+
+// Do runs fn on a thread inside the network namespace ns and returns its
+// error. What fn opens stays in the namespace; goroutines that it starts do
+// not run there. The thread is thrown away if it cannot be moved back.
+func Do(ns *os.File, fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err, restored := inside(ns, fn)
+		if restored {
+			runtime.UnlockOSThread()
+		} // else the thread ends with this goroutine
+		done <- err
+	}()
+	return <-done
+}
+
+// inside runs fn in ns on the calling, locked thread. restored tells whether
+// the thread is where it was.
+func inside(ns *os.File, fn func() error) (err error, restored bool) {
+	old, err := sys.ThreadNetNS()
+	if err != nil {
+		return fmt.Errorf("open own network namespace: %w", err), true
+	}
+	defer sys.Close(old)
+	if err := sys.Setns(int(ns.Fd()), sys.CLONE_NEWNET); err != nil {
+		return joinError("enter network namespace", err, false), true
+	}
+	err = fn()
+	return err, sys.Setns(old, sys.CLONE_NEWNET) == nil
+}
+
+// ErrClosed is what a closed Worker answers.
+var ErrClosed = errors.New("namespace worker is closed")
+
+// Worker is a thread that lives in a network namespace and makes things there
+// for others, which may no longer have the capability to enter it: sockets
+// first of all. Make it before capabilities are dropped. Its methods are safe
+// for concurrent use.
+type Worker struct {
+	jobs chan job
+	quit chan struct{}
+}
+
+type job struct {
+	fn   func() error
+	done chan error
+}
+
+// NewWorker starts a thread inside ns.
+func NewWorker(ns *os.File) (*Worker, error) {
+	w := &Worker{jobs: make(chan job), quit: make(chan struct{})}
+	started := make(chan error)
+	go w.run(ns, started)
+	return w, <-started
+}
+
+// run lives on a thread of its own, which ends with it, for it is in the wrong
+// namespace for anyone else.
+func (w *Worker) run(ns *os.File, started chan<- error) {
+	runtime.LockOSThread()
+	if err := sys.Setns(int(ns.Fd()), sys.CLONE_NEWNET); err != nil {
+		started <- joinError("enter network namespace", err, false)
+		return
+	}
+	sys.BlockThreadSignals()
+	started <- nil
+	for {
+		select {
+		case j := <-w.jobs:
+			j.done <- j.fn()
+		case <-w.quit:
+			return
+		}
+	}
+}
+
+// Do runs fn inside the namespace, one call after the other, and returns its
+// error. fn must not wait for anything, nor call Do.
+func (w *Worker) Do(fn func() error) error {
+	j := job{fn, make(chan error, 1)}
+	select {
+	case w.jobs <- j:
+		return <-j.done
+	case <-w.quit:
+		return ErrClosed
+	}
+}
+
+// Close ends the thread after the call at hand. To be called once.
+func (w *Worker) Close() { close(w.quit) }

@@ -1,0 +1,214 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	"penne/internal/sys"
+)
+
+// stopGrace is how long the engine has to end once asked; it takes a few
+// milliseconds unless something is wrong.
+const stopGrace = time.Second
+
+// event is a message from a child, or, with err set, its end.
+type event struct {
+	from *child
+	msg  []byte
+	fds  []int
+	err  error
+}
+
+// listen turns what a child sends into events, until its end.
+func (r *run) listen(c *child) {
+	for {
+		b := make([]byte, 4096)
+		n, fds, err := c.conn.Recv(b)
+		r.events <- event{c, b[:n], fds, err}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// wait runs until there is an exit status, and nothing left behind it.
+func (r *run) wait() int {
+	for {
+		var status int
+		var done bool
+		select {
+		case sig := <-r.signals:
+			s, _ := sig.(syscall.Signal)
+			status, done = r.onSignal(s, r.command != nil && typed(s))
+		case ev := <-r.events:
+			status, done = r.onEvent(ev)
+		}
+		if done {
+			return status
+		}
+	}
+}
+
+// onSignal passes a signal on, or gives up where nobody is there yet.
+func (r *run) onSignal(sig syscall.Signal, typed bool) (status int, done bool) {
+	switch {
+	case !r.ready:
+		r.stop()
+		return statusSignal + int(sig), true
+	case r.command == nil:
+		_ = syscall.Kill(r.engine.pid, sig)
+	case !typed:
+		r.relay.pass(r.commandFD, sig)
+	}
+	return 0, false
+}
+
+func (r *run) onEvent(ev event) (status int, done bool) {
+	switch {
+	case ev.err != nil && ev.from == r.holder:
+		return r.onHolderEnd()
+	case ev.err != nil:
+		return r.onEngineEnd()
+	case ev.msg[0] == failureMark:
+		r.complain(errors.New(string(ev.msg[1:])))
+		return 0, false
+	}
+	n, _ := sys.ParseNote(ev.msg)
+	switch n.Kind {
+	case sys.NoteFailed:
+		return r.onFailure(ev.from, n)
+	case noteCommand:
+		if len(ev.fds) == 1 {
+			r.commandFD = ev.fds[0]
+			r.relay.flush(r.commandFD)
+		}
+	case noteEngine:
+		r.engine.pid = int(n.A)
+		r.engine.reapHelper()
+	case noteReady:
+		return r.onReady()
+	case noteSignal:
+		return r.onSignal(syscall.Signal(n.A), false)
+	}
+	return 0, false
+}
+
+// onFailure reports a step of a script that failed.
+func (r *run) onFailure(from *child, n sys.Note) (status int, done bool) {
+	var err error
+	switch {
+	case from == r.engine:
+		err = engineFailure(from.script, n)
+	case from.script.Label(n.A) == execCommand:
+		err = commandError(r.command.argv[0], syscall.Errno(n.B))
+	default:
+		err = userNSError(from.script.Label(n.A), syscall.Errno(n.B))
+	}
+	r.complain(err)
+	r.stop()
+	return statusOf(err), true
+}
+
+// onReady lets the command start, or leaves the engine to itself.
+func (r *run) onReady() (status int, done bool) {
+	pid := r.engine.pid
+	if r.attended() {
+		pid = syscall.Getpid()
+	}
+	if err := r.pid.write(r.Config.Process.PIDFile, pid); err != nil {
+		r.complain(err)
+		r.stop()
+		return statusFailure, true
+	}
+	r.ready = true
+	release := r.engine
+	message := sys.Note{Kind: noteRelease}.Bytes()
+	if r.command != nil {
+		release, message = r.holder, proceed
+	}
+	if err := release.conn.Send(message); err != nil && !r.attended() {
+		return r.onEngineEnd()
+	}
+	return 0, !r.attended()
+}
+
+// onHolderEnd ends us with the status of the holder, which is the command's.
+func (r *run) onHolderEnd() (int, bool) {
+	ws := r.holder.reap()
+	r.holder = nil
+	if !r.ready && !r.complained {
+		r.complain(fmt.Errorf("the first process of the namespace ended too early: %s", describe(ws)))
+	}
+	r.stop()
+	return status(ws), true
+}
+
+// onEngineEnd ends us: without an engine there is no network.
+func (r *run) onEngineEnd() (int, bool) {
+	ws := r.engine.reap()
+	r.engine = nil
+	code := status(ws)
+	if r.command != nil || !r.ready {
+		code = statusFailure
+	}
+	if code != 0 && !r.complained {
+		r.complain(fmt.Errorf("the engine ended too early: %s", describe(ws)))
+	}
+	r.stop()
+	return code, true
+}
+
+func describe(ws syscall.WaitStatus) string {
+	if ws.Signaled() {
+		return "killed by signal " + fmt.Sprint(int(ws.Signal()))
+	}
+	return fmt.Sprintf("exit status %d", ws.ExitStatus())
+}
+
+// stop ends the holder, with all that runs in its namespaces, and the engine,
+// waits for both, and removes our files.
+func (r *run) stop() {
+	if r.holder != nil {
+		r.holder.kill()
+		r.holder = nil
+	}
+	if r.engine != nil {
+		r.stopEngine()
+		r.engine = nil
+	}
+	r.target.close()
+	r.pid.remove()
+}
+
+// stopEngine shows the engine an end of file, to which it ends, and kills it
+// where it does not.
+func (r *run) stopEngine() {
+	e := r.engine
+	e.conn.CloseWrite()
+	late := time.NewTimer(stopGrace)
+	defer late.Stop()
+	for ended := false; !ended; {
+		select {
+		case ev := <-r.events:
+			ended = r.drain(ev)
+		case <-late.C:
+			e.kill()
+			return
+		}
+	}
+	e.reap()
+}
+
+// drain takes what an ending engine still says; true means that it has ended.
+func (r *run) drain(ev event) bool {
+	if ev.from != r.engine {
+		return false
+	}
+	if n, ok := sys.ParseNote(ev.msg); ok && n.Kind == noteEngine {
+		r.engine.pid = int(n.A)
+	}
+	return errors.Is(ev.err, io.EOF) || ev.err != nil
+}

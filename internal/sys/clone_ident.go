@@ -1,0 +1,97 @@
+package sys
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// DropGroups gives up all supplementary groups.
+func (s *Script) DropGroups() {
+	s.add(stepCall, "drop groups", unix.SYS_SETGROUPS, 0, 0)
+}
+
+// Identity takes user and group ids, real, effective and saved.
+func (s *Script) Identity(uid, gid uint32) {
+	g, u := uintptr(gid), uintptr(uid)
+	s.add(stepCall, "change group", unix.SYS_SETRESGID, g, g, g)
+	s.add(stepCall, "change user", unix.SYS_SETRESUID, u, u, u)
+}
+
+// IdentityKeepingCaps is Identity for one who goes from uid 0 to another uid
+// and keeps all capabilities; [Script.AmbientCaps] takes them across execve.
+func (s *Script) IdentityKeepingCaps(uid, gid uint32) {
+	s.add(stepCall, "keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
+	s.Identity(uid, gid)
+	s.capset(0)
+}
+
+// AmbientCaps makes all capabilities survive execve by a user other than 0.
+func (s *Script) AmbientCaps() {
+	s.capset(allCaps())
+	for c := uintptr(0); c <= lastCap(); c++ {
+		s.add(stepTry, "raise a capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c)
+	}
+}
+
+// capset makes every capability of the permitted set effective, and those of
+// inheritable inheritable. Those who call it have the full set.
+func (s *Script) capset(inheritable uint64) {
+	all := allCaps()
+	h := &capHeader{version: unix.LINUX_CAPABILITY_VERSION_3}
+	d := &capData{}
+	for i := range d {
+		shift := 32 * i
+		d[i].effective = uint32(all >> shift)
+		d[i].permitted = uint32(all >> shift)
+		d[i].inheritable = uint32(inheritable >> shift)
+	}
+	s.keep = append(s.keep, h, d)
+	s.add(stepCall, "set capabilities", unix.SYS_CAPSET, ptr(h), ptr(d))
+}
+
+// lastCap is the highest capability this kernel knows.
+func lastCap() uintptr {
+	for c := uintptr(unix.CAP_LAST_CAP + 1); c < 64; c++ {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
+			return c - 1
+		}
+	}
+	return 63
+}
+
+// allCaps is the bounding set, beyond which nobody's permitted set goes.
+func allCaps() (set uint64) {
+	for c := uintptr(0); c <= lastCap(); c++ {
+		if r, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err == nil && r == 1 {
+			set |= 1 << c
+		}
+	}
+	return set
+}
+
+// SignalMask blocks exactly the signals in mask, bit n-1 being signal n.
+func (s *Script) SignalMask(mask uint64) {
+	m := &mask
+	s.keep = append(s.keep, m)
+	s.add(stepCall, "set the signal mask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, ptr(m), 0, 8)
+}
+
+// IgnoreSignals ignores the signals in set, numbered as for SignalMask. The
+// others are left as they are: execve resets those that have a handler.
+func (s *Script) IgnoreSignals(set uint64) {
+	act := &sigaction{handler: sigIgn}
+	s.keep = append(s.keep, act)
+	for sig := syscall.Signal(1); sig <= 64; sig++ {
+		if HasSignal(set, sig) {
+			s.add(stepTry, "ignore a signal", unix.SYS_RT_SIGACTION, uintptr(sig), ptr(act), 0, 8)
+		}
+	}
+}
+
+// FileLimit sets RLIMIT_NOFILE.
+func (s *Script) FileLimit(soft, hard uint64) {
+	l := &unix.Rlimit{Cur: soft, Max: hard}
+	s.keep = append(s.keep, l)
+	s.add(stepTry, "set the limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, ptr(l), 0)
+}
