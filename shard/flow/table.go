@@ -15,7 +15,7 @@ type Table struct {
 	keys  []Key
 	hash  []uint64
 	gen   []uint32
-	free  bitset
+	free  Slots
 	used  int
 }
 
@@ -25,7 +25,7 @@ func NewTable(capacity int, seed *Seed) *Table {
 	return &Table{
 		seed: seed, index: make([]uint64, size), mask: uint64(size - 1),
 		keys: make([]Key, capacity), hash: make([]uint64, capacity), gen: make([]uint32, capacity),
-		free: newBitset(capacity),
+		free: NewSlots(capacity),
 	}
 }
 
@@ -55,7 +55,7 @@ func (t *Table) Find(k *Key, hash uint64) int32 {
 // Insert gives k, which must not be in the table, the lowest free slot; -1
 // means that the table is full.
 func (t *Table) Insert(k *Key, hash uint64) int32 {
-	slot := t.free.takeLowest()
+	slot := t.free.Take()
 	if slot < 0 {
 		return -1
 	}
@@ -77,7 +77,7 @@ func (t *Table) Remove(slot int32) {
 	}
 	t.gen[slot]++
 	t.used--
-	t.free.put(slot)
+	t.free.Put(slot)
 	t.closeGap(i)
 }
 
@@ -110,64 +110,14 @@ func (t *Table) Gen(slot int32) uint32 { return t.gen[slot] }
 // Live tells whether the flow a token was made for still exists.
 func (t *Table) Live(tok Token) bool {
 	s := tok.Slot()
-	return int(s) < len(t.keys) && t.gen[s]&0xffffff == tok.Gen() && !t.free.has(s)
+	return int(s) < len(t.keys) && t.gen[s]&0xffffff == tok.Gen() && !t.free.Free(s)
 }
 
 // All calls fn for every slot in use, lowest first; fn may Remove that slot.
 func (t *Table) All(fn func(slot int32)) {
 	for s := range int32(len(t.keys)) {
-		if !t.free.has(s) {
+		if !t.free.Free(s) {
 			fn(s)
 		}
 	}
 }
-
-// bitset is a set of free slots with the lowest member found in three steps.
-type bitset struct{ level [3][]uint64 }
-
-func newBitset(n int) bitset {
-	var b bitset
-	for l := range b.level {
-		words := (n + 63) / 64
-		b.level[l] = make([]uint64, words)
-		for i := range n {
-			b.level[l][i/64] |= 1 << (i % 64)
-		}
-		n = words
-	}
-	return b
-}
-
-func (b *bitset) takeLowest() int32 {
-	for top, w := range b.level[2] {
-		if w == 0 {
-			continue
-		}
-		mid := top*64 + bits.TrailingZeros64(w)
-		low := mid*64 + bits.TrailingZeros64(b.level[1][mid])
-		slot := low*64 + bits.TrailingZeros64(b.level[0][low])
-		b.clear(slot)
-		return int32(slot)
-	}
-	return -1
-}
-
-func (b *bitset) clear(i int) {
-	for l := range b.level {
-		b.level[l][i/64] &^= 1 << (i % 64)
-		if b.level[l][i/64] != 0 {
-			return
-		}
-		i /= 64
-	}
-}
-
-func (b *bitset) put(slot int32) {
-	i := int(slot)
-	for l := range b.level {
-		b.level[l][i/64] |= 1 << (i % 64)
-		i /= 64
-	}
-}
-
-func (b *bitset) has(slot int32) bool { return b.level[0][slot/64]>>(slot%64)&1 != 0 }

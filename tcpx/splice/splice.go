@@ -34,7 +34,7 @@ type way struct {
 type conn struct {
 	fd         [2]int
 	ways       [2]way
-	next       int32 // in the free list or the busy list; -1 ends it
+	next       int32 // in the busy list; -1 ends it
 	gen        uint32
 	live       bool
 	connecting bool
@@ -45,19 +45,15 @@ type conn struct {
 type Relay struct {
 	env   *env.Env
 	conns []conn
-	free  int32
-	busy  int32
+	free  flow.Slots
+	busy  int32 // the list of connections that go on in the next pass
 	used  int
 	pipes pipes
 }
 
 // New makes a relay for up to limit connections.
 func New(e *env.Env, limit int) *Relay {
-	r := &Relay{env: e, conns: make([]conn, limit), busy: -1, free: -1, pipes: newPipes()}
-	for i := limit - 1; i >= 0; i-- {
-		r.conns[i].next, r.free = r.free, int32(i)
-	}
-	return r
+	return &Relay{env: e, conns: make([]conn, limit), free: flow.NewSlots(limit), busy: -1, pipes: newPipes()}
 }
 
 // Len is the number of connections.
@@ -71,7 +67,7 @@ func (r *Relay) Pending() bool { return r.busy >= 0 }
 // may still be in progress. Both are the relay's from now on; when it has no
 // room, both are reset.
 func (r *Relay) Open(a, b int) {
-	id := r.free
+	id := r.free.Take()
 	if id < 0 {
 		r.env.Count.Drop(stats.TableFull)
 		sys.Reset(a)
@@ -79,7 +75,6 @@ func (r *Relay) Open(a, b int) {
 		return
 	}
 	c := &r.conns[id]
-	r.free = c.next
 	*c = conn{fd: [2]int{a, b}, gen: c.gen + 1, live: true, connecting: true, next: -1}
 	r.used++
 	r.env.Count.Spliced++
@@ -138,7 +133,7 @@ func (r *Relay) Flush() {
 		if c.live {
 			r.move(id)
 		} else {
-			r.release(id)
+			r.free.Put(id)
 		}
 	}
 }
@@ -273,12 +268,8 @@ func (r *Relay) end(id int32) {
 	}
 	r.used--
 	if !c.busy { // else Flush releases it when it comes to it
-		r.release(id)
+		r.free.Put(id)
 	}
-}
-
-func (r *Relay) release(id int32) {
-	r.conns[id].next, r.free = r.free, id
 }
 
 // Close resets all connections.
