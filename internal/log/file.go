@@ -1,0 +1,137 @@
+package log
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+const (
+	// MinFileSize is the smallest limit of a log file, in bytes.
+	MinFileSize = 4096
+	// moveSize is the size of the buffer by which a file's content moves.
+	moveSize = 32 << 10
+)
+
+// File is a log file of limited size. When it is full, its oldest lines go:
+// what stays moves to the front, so that the same descriptor serves for ever.
+// It is owned by one Log, which serialises its use.
+type File struct {
+	f     *os.File
+	size  int64 // bytes in the file
+	limit int64
+	buf   []byte // moveSize bytes
+}
+
+// OpenFile opens or makes the log file at path, readable by its owner only.
+// Lines that it holds are kept as far as limit, in bytes, allows.
+func OpenFile(path string, limit int64) (*File, error) {
+	// O_APPEND would make Linux ignore the offset of pwrite(2).
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log file: %w", err)
+	}
+	w, err := NewFile(f, limit)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return w, nil
+}
+
+// NewFile uses f, open for reading and writing without O_APPEND, as a log
+// file. It takes f over if it succeeds.
+func NewFile(f *os.File, limit int64) (*File, error) {
+	if limit < MinFileSize {
+		return nil, fmt.Errorf("limit log file: %d bytes are less than %d", limit, MinFileSize)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("stat log file: %w", err)
+	}
+	w := &File{f: f, size: info.Size(), limit: limit, buf: make([]byte, moveSize)}
+	if w.size > limit {
+		if err := w.trim(0); err != nil {
+			return nil, fmt.Errorf("trim log file: %w", err)
+		}
+	}
+	return w, nil
+}
+
+// Close closes the file.
+func (w *File) Close() error { return w.f.Close() }
+
+// append adds a line, which ends in a newline. A line of more than half of the
+// limit is cut short.
+func (w *File) append(line []byte) error {
+	if n := int(w.limit / 2); len(line) > n {
+		line[n-1] = '\n'
+		line = line[:n]
+	}
+	if w.size+int64(len(line)) > w.limit {
+		if err := w.trim(int64(len(line))); err != nil {
+			return err
+		}
+	}
+	n, err := w.f.WriteAt(line, w.size)
+	if err != nil {
+		// Half a line would glue the next one to it.
+		return errors.Join(err, w.f.Truncate(w.size))
+	}
+	w.size += int64(n)
+	return nil
+}
+
+// trim makes room for need bytes, and for a quarter of the limit at least, so
+// that moving is rare. If content cannot be moved, all of it goes.
+func (w *File) trim(need int64) error {
+	drop := max(w.size+need-w.limit, w.limit/4)
+	from, err := w.lineStart(min(drop, w.size))
+	if err == nil {
+		err = w.move(from)
+	}
+	if err != nil {
+		w.size = 0
+		return w.f.Truncate(0)
+	}
+	return nil
+}
+
+// lineStart finds the first start of a line at or behind off, else the end.
+func (w *File) lineStart(off int64) (int64, error) {
+	if off == 0 {
+		return 0, nil
+	}
+	for off--; off < w.size; {
+		n, err := w.f.ReadAt(w.buf[:min(moveSize, w.size-off)], off)
+		if i := bytes.IndexByte(w.buf[:n], '\n'); i >= 0 {
+			return off + int64(i) + 1, nil
+		}
+		if err != nil && (!errors.Is(err, io.EOF) || n == 0) {
+			return 0, err
+		}
+		off += int64(n)
+	}
+	return w.size, nil
+}
+
+// move moves what is behind from to the front, and ends the file there.
+func (w *File) move(from int64) error {
+	to := int64(0)
+	for from+to < w.size {
+		n, err := w.f.ReadAt(w.buf[:min(moveSize, w.size-from-to)], from+to)
+		if n == 0 {
+			return fmt.Errorf("read log file: %w", err)
+		}
+		if _, err := w.f.WriteAt(w.buf[:n], to); err != nil {
+			return fmt.Errorf("write log file: %w", err)
+		}
+		to += int64(n)
+	}
+	if err := w.f.Truncate(to); err != nil {
+		return fmt.Errorf("truncate log file: %w", err)
+	}
+	w.size = to
+	return nil
+}
