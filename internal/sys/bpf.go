@@ -1,0 +1,86 @@
+package sys
+
+import (
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// progLoad is union bpf_attr as BPF_PROG_LOAD reads it (linux/bpf.h), up to prog_name. Pointers take
+// the place of the kernel's aligned 64-bit fields: 64-bit machines only.
+type progLoad struct {
+	progType  uint32
+	insnCount uint32
+	insns     unsafe.Pointer
+	license   unsafe.Pointer
+	logLevel  uint32
+	logSize   uint32
+	logBuf    unsafe.Pointer
+	kernel    uint32
+	flags     uint32
+	name      [unix.BPF_OBJ_NAME_LEN]byte // 4.15
+}
+
+// loadTries bounds how often BPF_PROG_LOAD is asked again after EAGAIN, which says that a signal
+// arrived while the verifier ran; Go's own preemption signal is enough.
+const loadTries = 10
+
+// LoadSocketFilter hands an eBPF program of type socket filter to the kernel and returns its
+// descriptor, close-on-exec, which the caller closes. insns are in the kernel's encoding. name, at
+// most 15 letters, digits, dots or underscores, is for those who list programs.
+//
+// It takes CAP_BPF in the initial user namespace, or kernel.unprivileged_bpf_disabled 0; otherwise
+// the error is EPERM.
+func LoadSocketFilter(name string, insns []uint64) (int, error) {
+	license := []byte("Apache-2.0\x00")
+	attr := progLoad{
+		progType:  unix.BPF_PROG_TYPE_SOCKET_FILTER,
+		insnCount: uint32(len(insns)),
+		insns:     unsafe.Pointer(unsafe.SliceData(insns)),
+		license:   unsafe.Pointer(unsafe.SliceData(license)),
+	}
+	copy(attr.name[:len(attr.name)-1], name)
+	errno := unix.EAGAIN
+	for try := 0; errno == unix.EAGAIN && try < loadTries; try++ {
+		var fd uintptr
+		fd, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+		if errno == 0 {
+			runtime.KeepAlive(license)
+			return int(fd), nil
+		}
+	}
+	return -1, errno
+}
+
+// TunSetSteering lets the socket filter prog choose the queue on which the kernel puts each frame
+// for the reader of tap's interface, in place of its learning; -1 brings learning back. The program
+// sees the frame from its Ethernet header on; the kernel takes what it returns modulo the number of
+// queues, and keeps its own reference to it. Needs no privilege (Linux 4.16).
+func TunSetSteering(tap, prog int) error {
+	return unix.IoctlSetPointerInt(tap, unix.TUNSETSTEERINGEBPF, prog)
+}
+
+// ClassicBPF is one instruction of a classic BPF program (struct sock_filter).
+type ClassicBPF = unix.SockFilter
+
+// Parts of classic BPF opcodes and the ancillary offsets (linux/filter.h), as far as they are used.
+const (
+	BPF_LD        = unix.BPF_LD
+	BPF_W         = unix.BPF_W
+	BPF_ABS       = unix.BPF_ABS
+	BPF_ALU       = unix.BPF_ALU
+	BPF_MOD       = unix.BPF_MOD
+	BPF_K         = unix.BPF_K
+	BPF_RET       = unix.BPF_RET
+	BPF_A         = unix.BPF_A
+	SKF_AD_CPU    = 0xfffff000 + 36 // SKF_AD_OFF + SKF_AD_CPU: the CPU that handles the packet
+	SKF_AD_RANDOM = 0xfffff000 + 56 // SKF_AD_OFF + SKF_AD_RANDOM: a random number (3.15)
+)
+
+// AttachReuseport lets prog choose among the sockets of fd's SO_REUSEPORT group; what it returns is
+// the index in the order in which they joined. Needs no privilege (Linux 4.5; TCP 4.6).
+func AttachReuseport(fd int, prog []ClassicBPF) error {
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
+		&unix.SockFprog{Len: uint16(len(prog)), Filter: unsafe.SliceData(prog)})
+}

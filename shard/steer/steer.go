@@ -1,0 +1,94 @@
+// Package steer decides which shard the kernel gives traffic to: frames of the guest to the queues
+// of a tap, by an eBPF program where that may be loaded, and connections from outside to the
+// sockets of a SO_REUSEPORT group, by a classic BPF program that everybody may attach.
+//
+// Steering is only a matter of speed. Whatever is in force, a frame may reach another shard than the
+// one that has its flow; the hand-off between shards is what makes that right.
+//
+// It is called while shards are set up and owns nothing afterwards: the kernel keeps programs as
+// long as the tap or the sockets they are attached to. The eBPF program is assembled with
+// cilium/ebpf by this package's tests, which also write it down (program.go): the package itself
+// does not import cilium/ebpf, whose initialisation and size every start of the process would pay for.
+package steer
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/shard/flow"
+)
+
+//go:generate go test -count=1 -run TestProgramIsCurrent -update
+
+// Mode is how the kernel chooses the queue of a frame that comes from the guest.
+type Mode uint8
+
+const (
+	// Learning is the tap driver's own way: a flow stays on the queue on which its frames to the
+	// guest are written; entries age after 3 s and there are at most 4096.
+	Learning Mode = iota
+	// EBPF is our program: the queue is [QueueOf] the flow.
+	EBPF
+)
+
+func (m Mode) String() string {
+	if m == EBPF {
+		return "eBPF"
+	}
+	return "learning"
+}
+
+// Attach makes the kernel choose the queues of tap's interface by QueueOf with this seed and number
+// of queues, which is how many are attached to the interface. It returns what is in force. A process
+// that may not load the program (it takes CAP_BPF in the initial user namespace, or
+// kernel.unprivileged_bpf_disabled 0) or a kernel that cannot steer (before 4.16) is no error, just
+// Learning. Any other failure is reported, and leaves Learning too.
+func Attach(tap, queues int, seed *flow.Seed) (Mode, error) {
+	if queues <= 1 {
+		return Learning, nil // nothing to choose
+	}
+	insns := programFor(queues, seed)
+	prog, err := sys.LoadSocketFilter("penne_steer", insns[:])
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) {
+		return Learning, nil
+	}
+	if err != nil {
+		return Learning, fmt.Errorf("load steering program: %w", err)
+	}
+	defer syscall.Close(prog)
+	err = sys.TunSetSteering(tap, prog)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTTY) {
+		return Learning, nil // the driver does not know the request
+	}
+	if err != nil {
+		return Learning, fmt.Errorf("attach steering program: %w", err)
+	}
+	return EBPF, nil
+}
+
+// QueueOf returns the queue, 0 to queues-1, on which the frames of a flow arrive in mode EBPF: the
+// upper half of the flow table's hash, scaled to the number of queues. What is neither TCP nor UDP
+// goes by addresses and protocol, fragments too; what is not IP goes to queue 0. The program does not
+// walk IPv6 extension headers: there k.Proto is the first header's number, whatever follows it.
+func QueueOf(seed *flow.Seed, k *flow.Key, queues int) int {
+	key := *k
+	if key.Proto != wire.ProtoTCP && key.Proto != wire.ProtoUDP {
+		key.GuestPort, key.RemotePort = 0, 0
+	}
+	return int(seed.Hash(&key) >> 32 * uint64(queues) >> 32)
+}
+
+// programFor is the program with its three constants filled in. The immediate value of an
+// instruction is its upper half; a 64-bit one is spread over two instructions.
+func programFor(queues int, seed *flow.Seed) [len(program)]uint64 {
+	p := program
+	for i, at := range [...]int{slotSeed0, slotSeed1} {
+		p[at] |= seed[i] << 32
+		p[at+1] |= seed[i] &^ (1<<32 - 1)
+	}
+	p[slotQueues] |= uint64(queues) << 32
+	return p
+}
