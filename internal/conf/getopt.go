@@ -104,8 +104,10 @@ func (l *lexer) find(name, text string) (*option, error) {
 	}
 	var found []*option
 	for i := range l.table.opts {
-		if strings.HasPrefix(l.table.opts[i].long, name) {
-			found = append(found, &l.table.opts[i])
+		o := &l.table.opts[i]
+		again := len(found) == 1 && o.alias == found[0].long
+		if strings.HasPrefix(o.long, name) && !again {
+			found = append(found, o)
 		}
 	}
 	switch len(found) {

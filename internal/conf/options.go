@@ -42,6 +42,9 @@ type option struct {
 	scope scope
 	group group
 	help  string // lines of the usage text
+	// alias is the long name of the option this one is another name of;
+	// a prefix of both is not ambiguous.
+	alias string
 	// action, if not Run, ends parsing.
 	action Action
 	// set takes the value; it is empty where arg is.
@@ -89,6 +92,7 @@ func (p *parser) generalOptions() []option {
 		{long: "pin", help: "tie each worker thread to a CPU", set: on(&proc.Pin)},
 		{long: "pcap", short: "p", arg: "FILE", help: "capture the guest's frames to a file", set: p.path(&log.Pcap)},
 		{long: "pid", short: "P", arg: "FILE", help: "write the process ID to a file once set up", set: p.path(&proc.PIDFile)},
+		{long: "fd", short: "F", arg: "FD", help: "use an open tap (pasta), or an open, connected socket, and\nleave when it is closed (passt)", set: p.fd},
 		{long: "help", short: "h", help: "print this text", action: PrintHelp},
 		{long: "version", help: "print the version", action: PrintVersion},
 	}
@@ -182,8 +186,8 @@ func (p *parser) pastaOptions() []option {
 func (p *parser) passtOptions() []option {
 	s := &p.c.Passt
 	t := []option{
-		{long: "socket", short: "s", arg: "PATH", help: "socket to listen on; default /tmp/passt_N.socket, N ≤ 64", set: p.socketPath(&s.Socket)},
-		{long: "socket-path", arg: "PATH", help: "same as --socket", set: p.socketPath(&s.Socket)},
+		{long: "socket", short: "s", arg: "PATH", help: "socket to listen on; default /tmp/passt_N.socket, N up to 64", set: p.socketPath(&s.Socket)},
+		{long: "socket-path", alias: "socket", arg: "PATH", help: "same as --socket", set: p.socketPath(&s.Socket)},
 		{long: "vhost-user", help: "serve vhost-user instead of a stream of frames", set: on(&s.VhostUser)},
 		{long: "print-capabilities", help: "print what the vhost-user back-end can do, as JSON", action: PrintCapabilities},
 		{long: "repair-path", arg: "PATH", help: "socket of the migration helper, or none; default is the\nsocket's path and .repair", set: p.repairPath},
@@ -194,8 +198,7 @@ func (p *parser) passtOptions() []option {
 	for i := range t {
 		t[i].scope = passtOnly
 	}
-	fd := option{long: "fd", short: "F", arg: "FD", help: "use an open, connected socket (pasta: an open tap); implies -1", set: p.fd}
-	return inGroup(passtGroup, append(t, fd))
+	return inGroup(passtGroup, t)
 }
 
 // inGroup puts each option of t under one heading.

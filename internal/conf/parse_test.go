@@ -169,6 +169,8 @@ func TestOptions(t *testing.T) {
 
 		{"passt -s /tmp/s", func(c *Config) any { return c.Passt }, Passt{Socket: "/tmp/s"}},
 		{"passt --socket /tmp/s", func(c *Config) any { return c.Passt }, Passt{Socket: "/tmp/s"}},
+		{"passt --soc /tmp/s", func(c *Config) any { return c.Passt }, Passt{Socket: "/tmp/s"}},
+		{"passt --socket- /tmp/s", func(c *Config) any { return c.Passt }, Passt{Socket: "/tmp/s"}},
 		{"passt --socket-path /tmp/s", func(c *Config) any { return c.Passt }, Passt{Socket: "/tmp/s"}},
 		{"passt --fd 5", func(c *Config) any { return c.Passt }, Passt{FD: 5, OneOff: true}},
 		{"passt -1", func(c *Config) any { return c.Passt }, Passt{OneOff: true}},
