@@ -437,3 +437,13 @@ func TestVersionText(t *testing.T) {
 		t.Error("no licence")
 	}
 }
+
+// BenchmarkParse is part of each start, twice.
+func BenchmarkParse(b *testing.B) {
+	argv := strings.Fields("pasta --config-net -t 80-82:60-62 --dns-forward 169.254.1.1 -u none -T none -U none --no-map-gw --quiet --netns /n --map-guest-addr 169.254.1.2")
+	for b.Loop() {
+		if _, err := Parse(argv); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
