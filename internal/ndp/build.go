@@ -1,0 +1,208 @@
+package ndp
+
+import (
+	"encoding/binary"
+	"strings"
+	"time"
+
+	"penne/csum"
+	"penne/internal/fwd"
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/shard/env"
+)
+
+// Flags of advertisements (RFC 4861 sections 4.2, 4.4 and 4.6.2).
+const (
+	raManaged = 0x80
+	raOther   = 0x40
+
+	naRouter    = 0x80
+	naSolicited = 0x40
+	naOverride  = 0x20
+
+	prefixOnLink     = 0x80
+	prefixAutonomous = 0x40
+)
+
+const (
+	// forever is an infinite lifetime, in seconds.
+	forever = 0xffffffff
+	// slaacBits is the prefix length of addresses that a guest makes for
+	// itself (RFC 4291 section 2.5.1).
+	slaacBits = 64
+	// minMTU is the least a link of IPv6 has (RFC 8200 section 5), and the
+	// length that an advertisement may not exceed.
+	minMTU = 1280
+	// maxDNS bounds the resolvers in one advertisement, maxDNSSL the octets
+	// of the search list, so that it stays below minMTU.
+	maxDNS   = 8
+	maxDNSSL = 904
+)
+
+// ethIP is where the ICMPv6 message starts in a frame.
+const ethIP = wire.EthLen + wire.IPv6Len
+
+// send commits the message of n octets that lies at the payload of out, from
+// src to dst; the sum is written into it.
+func send(e *env.Env, out *ring.Frame, n int, src, dst *wire.Addr, mac *wire.MAC) {
+	b := out.Build(ethIP, n)
+	wire.PutEth(b, mac, &e.Rules.OurMAC, wire.EtherIPv6)
+	wire.PutIPv6(b[wire.EthLen:], n, wire.ProtoICMPv6, hops, src, dst)
+	msg := out.PayloadArea()[:n]
+	sum := csum.Sum(msg, wire.PseudoSum(src, dst, wire.ProtoICMPv6, n))
+	binary.BigEndian.PutUint16(msg[2:], csum.Finish(sum))
+	out.Offload = ring.Offload{}
+	e.Out.Commit(1)
+}
+
+// sendNA answers the solicitation m (RFC 4861 section 7.2.4). One that came from
+// no address is answered to all nodes.
+func sendNA(e *env.Env, m *message) {
+	out := e.Out.Next()
+	msg := out.PayloadArea()[:lenNeighbor+8]
+	clear(msg)
+	dst, mac, flags := &m.src, &m.mac, byte(naSolicited|naOverride)
+	if m.src.IsUnspecified() {
+		dst, mac, flags = &allNodes, &allNodesMAC, naOverride
+	}
+	if isRouter(&m.target, e.Rules) {
+		flags |= naRouter
+	}
+	msg[0], msg[4] = typeNA, flags
+	copy(msg[8:], m.target[:])
+	putLink(msg[lenNeighbor:], optTargetLink, &e.Rules.OurMAC)
+	send(e, out, len(msg), &m.target, dst, mac)
+}
+
+// advertise sends a Router Advertisement to dst, or to all nodes if that is
+// unspecified.
+func (r *Responder) advertise(e *env.Env, dst *wire.Addr, mac *wire.MAC) {
+	if r.cfg.NoRA {
+		return
+	}
+	if dst.IsUnspecified() {
+		dst, mac = &allNodes, &allNodesMAC
+	}
+	out := e.Out.Next()
+	n := r.putRA(out.PayloadArea(), e.Rules)
+	src := linkLocal(e.Rules)
+	send(e, out, n, &src, dst, mac)
+}
+
+// putRA writes the message, its checksum left zero, to the start of b and
+// returns its length. We are a default router only if the rules name one. Times
+// for reachability and retransmission are left to the guest.
+func (r *Responder) putRA(b []byte, rules *fwd.Rules) int {
+	clear(b[:lenRA])
+	b[0], b[4] = typeRA, 64
+	if r.cfg.Managed {
+		b[5] |= raManaged
+	}
+	if r.cfg.Other {
+		b[5] |= raOther
+	}
+	if !rules.V6.Gateway.IsZero() {
+		binary.BigEndian.PutUint16(b[6:], uint16(RouterLifetime/time.Second))
+	}
+	n := lenRA
+	n += putLink(b[n:], optSourceLink, &rules.OurMAC)
+	n += putMTU(b[n:], rules.MTU)
+	n += putPrefix(b[n:], &rules.V6)
+	return n + copy(b[n:], r.options)
+}
+
+func putLink(b []byte, kind byte, mac *wire.MAC) int {
+	b[0], b[1] = kind, 1
+	return 2 + copy(b[2:8], mac[:])
+}
+
+// putMTU writes nothing for an MTU of 0 (announce none) and for one that no
+// IPv6 link may have.
+func putMTU(b []byte, mtu int) int {
+	if mtu < minMTU {
+		return 0
+	}
+	b[0], b[1], b[2], b[3] = optMTU, 1, 0, 0
+	binary.BigEndian.PutUint32(b[4:], uint32(mtu))
+	return 8
+}
+
+// putPrefix announces the prefix of the guest's address: for the guest to make
+// an address in it if that is possible, and in any case as on the link.
+func putPrefix(b []byte, f *fwd.Family) int {
+	if f.Guest.IsZero() || f.Guest.IsLinkLocal() || f.Bits == 0 || f.Bits >= 128 {
+		return 0
+	}
+	clear(b[:32])
+	b[0], b[1], b[2], b[3] = optPrefix, 4, f.Bits, prefixOnLink
+	if f.Bits == slaacBits {
+		b[3] |= prefixAutonomous
+	}
+	binary.BigEndian.PutUint32(b[4:], forever)
+	binary.BigEndian.PutUint32(b[8:], forever)
+	copy(b[16:32], f.Guest[:])
+	whole, rest := int(f.Bits/8), f.Bits%8
+	b[16+whole] &= ^byte(0xff >> rest)
+	clear(b[16+whole+1 : 32])
+	return 32
+}
+
+// appendRDNSS appends the option of RFC 8106 section 5.1, if there are any
+// resolvers of IPv6.
+func appendRDNSS(b []byte, dns []wire.Addr) []byte {
+	start := len(b)
+	b = append(b, optRDNSS, 1, 0, 0, 0xff, 0xff, 0xff, 0xff)
+	n := byte(0)
+	for i := range dns {
+		if n < maxDNS && !dns[i].Is4() && !dns[i].IsZero() {
+			b = append(b, dns[i][:]...)
+			n++
+		}
+	}
+	if n == 0 {
+		return b[:start]
+	}
+	b[start+1] = 1 + 2*n
+	return b
+}
+
+// appendDNSSL appends the option of RFC 8106 section 5.2, if there are any
+// domains, and returns those it had to leave out.
+func appendDNSSL(b []byte, domains []string) (opts []byte, leftOut []string) {
+	start := len(b)
+	b = append(b, optDNSSL, 1, 0, 0, 0xff, 0xff, 0xff, 0xff)
+	for _, d := range domains {
+		longer, ok := appendName(b, d)
+		if !ok || len(longer)-start > maxDNSSL {
+			leftOut = append(leftOut, d)
+			continue
+		}
+		b = longer
+	}
+	if len(b) == start+8 {
+		return b[:start], leftOut
+	}
+	for (len(b)-start)%8 != 0 {
+		b = append(b, 0)
+	}
+	b[start+1] = byte((len(b) - start) / 8)
+	return b, leftOut
+}
+
+// appendName appends the domain name d as RFC 1035 section 3.1 encodes it,
+// uncompressed; false if a label is empty or too long, or the name is.
+func appendName(b []byte, d string) ([]byte, bool) {
+	d = strings.TrimSuffix(d, ".")
+	if len(d) > 253 {
+		return nil, false
+	}
+	for label := range strings.SplitSeq(d, ".") {
+		if len(label) == 0 || len(label) > 63 {
+			return nil, false
+		}
+		b = append(b, byte(len(label)))
+		b = append(b, label...)
+	}
+	return append(b, 0), true
+}

@@ -1,0 +1,539 @@
+package ndp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"net"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/ndp"
+
+	"penne/csum"
+	"penne/internal/fwd"
+	"penne/internal/stats"
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/shard/env"
+)
+
+var (
+	ourMAC   = wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}
+	guestMAC = wire.MAC{2, 0, 0, 0, 0, 7}
+	ourLL    = addr("fe80::9855:9aff:fe55:9a55")
+	guestLL  = addr("fe80::ff:fe00:7")
+	any6     = wire.Addr{}
+)
+
+func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
+
+var rules = fwd.Rules{
+	OurMAC: ourMAC, MTU: 65520, LinkLocal6: ourLL,
+	V6: fwd.Family{On: true, Guest: addr("2001:db8:1::5"), Bits: 64, Gateway: addr("2001:db8:1::1"),
+		Ours: addr("2001:db8:1::1"), HostLoopback: addr("2001:db8:1::1"), DNSForward: addr("2001:db8:1::53")},
+}
+
+type sink struct{ got [][]byte }
+
+func (s *sink) Send(frames []*ring.Frame) {
+	for _, f := range frames {
+		s.got = append(s.got, bytes.Clone(f.Bytes()))
+	}
+}
+
+type discard struct{}
+
+func (discard) Send([]*ring.Frame) {}
+
+type bench struct {
+	env.Env
+	sink
+	in *ring.Frame
+}
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	arena, err := ring.NewArena(4, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { arena.Close() })
+	b := &bench{}
+	pool, r := ring.NewPool(arena), rules
+	b.Env = env.Env{Rules: &r, Guest: &fwd.Guest{}, Pool: pool, Count: &stats.Counters{}, Out: ring.NewOut(pool, 2, &b.sink)}
+	b.in = pool.Get()
+	return b
+}
+
+// load makes frame the input, as the shard hands it over.
+func (b *bench) load(frame []byte) bool {
+	b.in.SetBounds(ring.HeadRoom, copy(b.in.Slot()[ring.HeadRoom:], frame))
+	b.in.Offload = ring.Offload{}
+	return wire.Parse(b.in.Bytes(), &b.in.H) == wire.OK && Handles(&b.in.H)
+}
+
+// input gives frame to r and returns the answer, if any.
+func (b *bench) input(r *Responder, frame []byte) []byte {
+	b.got = nil
+	if !b.load(frame) {
+		return nil
+	}
+	r.Input(&b.Env, b.in)
+	b.Out.Flush()
+	if len(b.got) == 0 {
+		return nil
+	}
+	return b.got[0]
+}
+
+// packet wraps an ICMPv6 message as the guest sends it; the checksum is made.
+func packet(dstMAC wire.MAC, src, dst wire.Addr, msg []byte) []byte {
+	b := make([]byte, ethIP+len(msg))
+	wire.PutEth(b, &dstMAC, &guestMAC, wire.EtherIPv6)
+	wire.PutIPv6(b[wire.EthLen:], len(msg), wire.ProtoICMPv6, hops, &src, &dst)
+	copy(b[ethIP:], msg)
+	b[ethIP+2], b[ethIP+3] = 0, 0
+	sum := csum.Sum(b[ethIP:], wire.PseudoSum(&src, &dst, wire.ProtoICMPv6, len(msg)))
+	binary.BigEndian.PutUint16(b[ethIP+2:], csum.Finish(sum))
+	return b
+}
+
+// solicited is the solicited-node group of a, and its Ethernet address.
+func solicited(a wire.Addr) (wire.Addr, wire.MAC) {
+	g := addr("ff02::1:ff00:0")
+	copy(g[13:], a[13:])
+	return g, wire.MAC{0x33, 0x33, g[12], g[13], g[14], g[15]}
+}
+
+func marshal(t testing.TB, m ndp.Message) []byte {
+	t.Helper()
+	b, err := ndp.MarshalMessage(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// ns is a Neighbour Solicitation as the guest's kernel builds it.
+func ns(t testing.TB, src, target wire.Addr) []byte {
+	m := &ndp.NeighborSolicitation{TargetAddress: target.Netip()}
+	if !src.IsUnspecified() {
+		m.Options = []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: guestMAC[:]}}
+	}
+	dst, mac := solicited(target)
+	return packet(mac, src, dst, marshal(t, m))
+}
+
+func rs(t testing.TB, src wire.Addr) []byte {
+	m := &ndp.RouterSolicitation{}
+	if !src.IsUnspecified() {
+		m.Options = []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: guestMAC[:]}}
+	}
+	return packet(wire.MAC{0x33, 0x33, 0, 0, 0, 2}, src, addr("ff02::2"), marshal(t, m))
+}
+
+// decode checks an answer's envelope and returns its message, read by another
+// implementation than ours.
+func decode(t *testing.T, frame []byte, dst wire.Addr, mac wire.MAC) (wire.Addr, ndp.Message) {
+	t.Helper()
+	var h wire.Headers
+	if v := wire.Parse(frame, &h); v != wire.OK {
+		t.Fatalf("verdict %d of %x", v, frame)
+	}
+	if h.TTL != hops || h.Dst != dst || wire.MAC(frame) != mac || wire.MAC(frame[6:]) != ourMAC {
+		t.Errorf("hop limit %d, to %v at %x, want %v at %x", h.TTL, h.Dst, frame[:6], dst, mac)
+	}
+	if !intact(frame[ethIP:], &h) {
+		t.Error("wrong checksum")
+	}
+	m, err := ndp.ParseMessage(frame[ethIP:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.Src, m
+}
+
+func TestNeighbourAdvertisement(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		src, target    wire.Addr
+		dst            wire.Addr
+		mac            wire.MAC
+		router, solict bool
+	}{
+		{"gateway", guestLL, rules.V6.Gateway, guestLL, guestMAC, true, true},
+		{"our link-local", guestLL, ourLL, guestLL, guestMAC, true, true},
+		{"neighbour", rules.V6.Guest, addr("2001:db8:1::77"), rules.V6.Guest, guestMAC, false, true},
+		{"off-link", rules.V6.Guest, addr("2001:db8:99::1"), rules.V6.Guest, guestMAC, false, true},
+		{"detection of a duplicate of ours", any6, rules.V6.DNSForward, allNodes, allNodesMAC, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			reply := b.input(New(Config{}), ns(t, c.src, c.target))
+			if reply == nil {
+				t.Fatal("no answer")
+			}
+			src, m := decode(t, reply, c.dst, c.mac)
+			want := &ndp.NeighborAdvertisement{Router: c.router, Solicited: c.solict, Override: true,
+				TargetAddress: c.target.Netip(),
+				Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: net.HardwareAddr(ourMAC[:])}}}
+			if src != c.target || !reflect.DeepEqual(m, want) {
+				t.Errorf("from %v: %+v", src, m)
+			}
+		})
+	}
+}
+
+func TestNotAnswered(t *testing.T) {
+	other := ns(t, guestLL, rules.V6.Gateway)
+	copy(other, []byte{2, 9, 9, 9, 9, 9})
+	for _, c := range []struct {
+		name  string
+		frame []byte
+	}{
+		{"the guest's own", ns(t, guestLL, rules.V6.Guest)},
+		{"detection of the guest's own", ns(t, any6, rules.V6.Guest)},
+		{"detection of an address of its choice", ns(t, any6, addr("2001:db8:1::ff:fe00:7"))},
+		{"detection of its link-local address", ns(t, any6, guestLL)},
+		{"to another station", other},
+		{"advertisement", packet(allNodesMAC, guestLL, allNodes,
+			marshal(t, &ndp.NeighborAdvertisement{TargetAddress: guestLL.Netip()}))},
+		{"router advertisement", packet(allNodesMAC, guestLL, allNodes, marshal(t, &ndp.RouterAdvertisement{}))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			if b.input(New(Config{}), c.frame) != nil {
+				t.Error("answered")
+			}
+			if b.Count.Drops != [stats.NumReasons]uint64{} {
+				t.Errorf("drops %v", b.Count.Drops)
+			}
+		})
+	}
+}
+
+// TestSeenAddress: an address that the guest took by itself is its own as well.
+func TestSeenAddress(t *testing.T) {
+	b, r := newBench(t), New(Config{})
+	own := addr("2001:db8:1::ff:fe00:7")
+	b.input(r, ns(t, own, rules.V6.Gateway))
+	b.input(r, ns(t, guestLL, rules.V6.Gateway))
+	if b.Guest.MAC() != guestMAC || b.Guest.Addr(&own, &rules) != own || b.Guest.Addr(&guestLL, &rules) != guestLL {
+		t.Errorf("noted %x, %v, %v", b.Guest.MAC(), b.Guest.Addr(&own, &rules), b.Guest.Addr(&guestLL, &rules))
+	}
+	for _, a := range []wire.Addr{own, guestLL} {
+		if b.input(r, ns(t, addr("2001:db8:1::98"), a)) != nil {
+			t.Errorf("answered for %v, which the guest uses", a)
+		}
+		b.input(r, ns(t, own, rules.V6.Gateway))
+	}
+}
+
+func TestRouterAdvertisement(t *testing.T) {
+	b := newBench(t)
+	r := New(Config{DNS: []wire.Addr{wire.Addr4([]byte{192, 0, 2, 53}), addr("2001:db8:1::53"), addr("2001:db8::54")},
+		Search: []string{"example.com", "a.test."}, Other: true})
+	reply := b.input(r, rs(t, guestLL))
+	if reply == nil {
+		t.Fatal("no answer")
+	}
+	src, m := decode(t, reply, guestLL, guestMAC)
+	infinite := math.MaxUint32 * time.Second
+	want := &ndp.RouterAdvertisement{CurrentHopLimit: 64, OtherConfiguration: true, RouterLifetime: RouterLifetime,
+		Options: []ndp.Option{
+			&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: ourMAC[:]},
+			ndp.NewMTU(65520),
+			&ndp.PrefixInformation{PrefixLength: 64, OnLink: true, AutonomousAddressConfiguration: true,
+				ValidLifetime: infinite, PreferredLifetime: infinite, Prefix: netip.MustParseAddr("2001:db8:1::")},
+			&ndp.RecursiveDNSServer{Lifetime: infinite,
+				Servers: []netip.Addr{netip.MustParseAddr("2001:db8:1::53"), netip.MustParseAddr("2001:db8::54")}},
+			&ndp.DNSSearchList{Lifetime: infinite, DomainNames: []string{"example.com", "a.test"}},
+		}}
+	if src != ourLL || !reflect.DeepEqual(m, want) {
+		t.Errorf("from %v:\ngot  %+v\nwant %+v", src, m, want)
+	}
+}
+
+// TestRAVariants looks at what depends on the rules.
+func TestRAVariants(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*fwd.Rules)
+		check  func(*ndp.RouterAdvertisement) bool
+	}{
+		{"no gateway", func(r *fwd.Rules) { r.V6.Gateway = any6 },
+			func(m *ndp.RouterAdvertisement) bool { return m.RouterLifetime == 0 && prefixOf(m) != nil }},
+		{"no MTU", func(r *fwd.Rules) { r.MTU = 0 }, func(m *ndp.RouterAdvertisement) bool {
+			return !slices.ContainsFunc(m.Options, func(o ndp.Option) bool { _, ok := o.(*ndp.MTU); return ok })
+		}},
+		{"MTU too small for IPv6", func(r *fwd.Rules) { r.MTU = 1279 }, func(m *ndp.RouterAdvertisement) bool {
+			return !slices.ContainsFunc(m.Options, func(o ndp.Option) bool { _, ok := o.(*ndp.MTU); return ok })
+		}},
+		{"no address", func(r *fwd.Rules) { r.V6.Guest = any6 },
+			func(m *ndp.RouterAdvertisement) bool { return prefixOf(m) == nil && m.RouterLifetime != 0 }},
+		{"single address", func(r *fwd.Rules) { r.V6.Bits = 128 },
+			func(m *ndp.RouterAdvertisement) bool { return prefixOf(m) == nil }},
+		{"prefix of 60", func(r *fwd.Rules) { r.V6.Guest, r.V6.Bits = addr("2001:db8:1:ab::5"), 60 },
+			func(m *ndp.RouterAdvertisement) bool {
+				p := prefixOf(m)
+				return p != nil && p.OnLink && !p.AutonomousAddressConfiguration && p.PrefixLength == 60 &&
+					p.Prefix == netip.MustParseAddr("2001:db8:1:a0::")
+			}},
+		{"prefix of 121", func(r *fwd.Rules) { r.V6.Guest, r.V6.Bits = addr("2001:db8::ff"), 121 },
+			func(m *ndp.RouterAdvertisement) bool {
+				p := prefixOf(m)
+				return p != nil && p.PrefixLength == 121 && p.Prefix == netip.MustParseAddr("2001:db8::80")
+			}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			c.change(b.Rules)
+			_, m := decode(t, b.input(New(Config{}), rs(t, any6)), allNodes, allNodesMAC)
+			if !c.check(m.(*ndp.RouterAdvertisement)) {
+				t.Errorf("%+v", m)
+			}
+		})
+	}
+}
+
+func prefixOf(m *ndp.RouterAdvertisement) *ndp.PrefixInformation {
+	for _, o := range m.Options {
+		if p, ok := o.(*ndp.PrefixInformation); ok {
+			return p
+		}
+	}
+	return nil
+}
+
+func TestAdvertise(t *testing.T) {
+	b := newBench(t)
+	b.Rules.LinkLocal6 = any6
+	New(Config{Managed: true}).Advertise(&b.Env)
+	b.Out.Flush()
+	if len(b.got) != 1 {
+		t.Fatalf("%d frames", len(b.got))
+	}
+	src, m := decode(t, b.got[0], allNodes, allNodesMAC)
+	if src != ourLL || !m.(*ndp.RouterAdvertisement).ManagedConfiguration {
+		t.Errorf("from %v, want the address that belongs to our MAC: %+v", src, m)
+	}
+}
+
+func TestOff(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		cfg              Config
+		v6, nsOK, raOK   bool
+		familyOffCounted uint64
+	}{
+		{"all on", Config{}, true, true, true, 0},
+		{"--no-ra", Config{NoRA: true}, true, true, false, 0},
+		{"--no-ndp", Config{Off: true}, true, false, false, 0},
+		{"-4", Config{}, false, false, false, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, r := newBench(t), New(c.cfg)
+			b.Rules.V6.On = c.v6
+			if got := b.input(r, ns(t, guestLL, rules.V6.Gateway)) != nil; got != c.nsOK {
+				t.Errorf("solicitation of a neighbour answered: %v", got)
+			}
+			if got := b.input(r, rs(t, guestLL)) != nil; got != c.raOK {
+				t.Errorf("solicitation of a router answered: %v", got)
+			}
+			b.got = nil
+			r.Advertise(&b.Env)
+			b.Out.Flush()
+			if got := len(b.got) == 1; got != c.raOK {
+				t.Errorf("advertised: %v", got)
+			}
+			if b.Count.Drops[stats.FamilyOff] != c.familyOffCounted {
+				t.Errorf("drops %v", b.Count.Drops)
+			}
+		})
+	}
+}
+
+// TestSearchList feeds what a resolv.conf may hold.
+func TestSearchList(t *testing.T) {
+	long := strings.Repeat("a", 60) + "." + strings.Repeat("b", 60) + "." + strings.Repeat("c", 60) + ".example"
+	bad := []string{"", ".", "a..b", strings.Repeat("x", 64) + ".com", strings.Repeat("abcd.", 60)}
+	if r := New(Config{Search: bad}); !slices.Equal(r.LeftOut(), bad) || len(r.options) != 0 {
+		t.Errorf("left out %q, %d octets", r.LeftOut(), len(r.options))
+	}
+	many := slices.Repeat([]string{long}, 6)
+	many = append(many, "short.test")
+	dns := slices.Repeat([]wire.Addr{addr("2001:db8::1")}, 20)
+	r := New(Config{Search: many, DNS: dns})
+	if len(r.LeftOut()) != 2 || r.LeftOut()[0] != long {
+		t.Errorf("left out %q", r.LeftOut())
+	}
+	b := newBench(t)
+	reply := b.input(r, rs(t, guestLL))
+	if n := len(reply) - wire.EthLen; n > minMTU {
+		t.Errorf("advertisement of %d octets", n)
+	}
+	// By hand: ndp.ParseMessage v1.1.0 reads no option of 256 octets or more.
+	opts := reply[ethIP+lenRA:]
+	if _, ok := options(opts, optDNSSL); !ok {
+		t.Fatalf("options %x", opts)
+	}
+	for ; opts[0] != optDNSSL; opts = opts[8*int(opts[1]):] {
+		if opts[0] == optRDNSS && opts[1] != 1+2*maxDNS {
+			t.Errorf("%d octets of resolvers", 8*int(opts[1]))
+		}
+	}
+	if names := namesOf(opts[8:]); len(opts) != 8*int(opts[1]) || len(names) != 5 || names[0] != long || names[4] != "short.test" {
+		t.Errorf("search list %q", names)
+	}
+}
+
+// namesOf reads domain names up to the padding (RFC 1035 section 3.1).
+func namesOf(b []byte) (names []string) {
+	for len(b) > 0 && b[0] != 0 {
+		var labels []string
+		for ; b[0] != 0; b = b[1+int(b[0]):] {
+			labels = append(labels, string(b[1:1+int(b[0])]))
+		}
+		names, b = append(names, strings.Join(labels, ".")), b[1:]
+	}
+	return names
+}
+
+func TestMalformed(t *testing.T) {
+	target := rules.V6.Gateway
+	group, mac := solicited(target)
+	nsMsg := func(target wire.Addr, opts ...byte) []byte {
+		return append(append([]byte{typeNS, 0, 0, 0, 0, 0, 0, 0}, target[:]...), opts...)
+	}
+	hopLimit := ns(t, guestLL, target)
+	hopLimit[wire.EthLen+7] = 254
+	sum := ns(t, guestLL, target)
+	sum[ethIP+2] ^= 1
+	mapped := ns(t, guestLL, target)
+	mappedSrc := wire.Addr4([]byte{192, 0, 2, 1})
+	copy(mapped[22:], mappedSrc[:])
+	code := nsMsg(target)
+	code[1] = 1
+	redirect := nsMsg(target)
+	redirect[0] = typeRedirect
+	for _, c := range []struct {
+		name  string
+		frame []byte
+	}{
+		{"hop limit", hopLimit},
+		{"checksum", sum},
+		{"mapped source", mapped},
+		{"code", packet(mac, guestLL, group, code)},
+		{"multicast source", packet(mac, allNodes, group, nsMsg(target))},
+		{"short", packet(mac, guestLL, group, nsMsg(target)[:23])},
+		{"multicast target", packet(mac, guestLL, group, nsMsg(allNodes))},
+		{"unspecified target", packet(mac, guestLL, group, nsMsg(any6))},
+		{"loopback target", packet(mac, guestLL, group, nsMsg(wire.Addr{15: 1}))},
+		{"mapped target", packet(mac, guestLL, group, nsMsg(wire.Addr4([]byte{192, 0, 2, 1})))},
+		{"option of no length", packet(mac, guestLL, group, nsMsg(target, 1, 0, 0, 0, 0, 0, 0, 0))},
+		{"option past the end", packet(mac, guestLL, group, nsMsg(target, 14, 2, 0, 0, 0, 0, 0, 0))},
+		{"scrap of an option", packet(mac, guestLL, group, nsMsg(target, 1, 1, 0))},
+		{"detection with an address option", packet(mac, any6, group, nsMsg(target, 1, 1, 2, 0, 0, 0, 0, 7))},
+		{"detection by unicast", packet(ourMAC, any6, target, nsMsg(target))},
+		{"nobody's router solicitation with an address option",
+			packet(mac, any6, addr("ff02::2"), []byte{typeRS, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 7})},
+		{"router advertisement, short", packet(mac, guestLL, allNodes, []byte{typeRA, 0, 0, 0, 0, 0, 0, 0})},
+		{"redirect, short", packet(mac, guestLL, allNodes, redirect)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			if b.input(New(Config{}), c.frame) != nil || b.Count.Drops[stats.Malformed] != 1 || b.Guest.MAC() != wire.Broadcast {
+				t.Errorf("drops %v, noted %x", b.Count.Drops, b.Guest.MAC())
+			}
+		})
+	}
+}
+
+// TestPartialChecksum: a peer that leaves the sum to us has not computed it.
+func TestPartialChecksum(t *testing.T) {
+	b := newBench(t)
+	frame := ns(t, guestLL, rules.V6.Gateway)
+	frame[ethIP+2] ^= 1
+	b.load(frame)
+	b.in.Offload = ring.Offload{NeedsCsum: true, CsumStart: ethIP, CsumOffset: 2}
+	New(Config{}).Input(&b.Env, b.in)
+	b.Out.Flush()
+	if len(b.got) != 1 {
+		t.Errorf("%d answers, drops %v", len(b.got), b.Count.Drops)
+	}
+}
+
+func TestHandles(t *testing.T) {
+	for typ := range 256 {
+		h := wire.Headers{V6: true, Proto: wire.ProtoICMPv6, DstPort: uint16(typ) << 8}
+		if got, want := Handles(&h), typ >= 133 && typ <= 137; got != want {
+			t.Errorf("type %d: %v", typ, got)
+		}
+	}
+	if h := (wire.Headers{Proto: wire.ProtoUDP, V6: true, DstPort: 135 << 8}); Handles(&h) {
+		t.Error("UDP")
+	}
+}
+
+func TestInputNoAlloc(t *testing.T) {
+	r := New(Config{DNS: []wire.Addr{addr("2001:db8::53")}})
+	for _, frame := range [][]byte{ns(t, guestLL, rules.V6.Gateway), rs(t, guestLL)} {
+		b := newBench(t)
+		b.load(frame)
+		b.Out = ring.NewOut(b.Pool, 1, discard{})
+		if n := testing.AllocsPerRun(100, func() { r.Input(&b.Env, b.in); b.Out.Flush() }); n != 0 {
+			t.Errorf("%v allocations a message", n)
+		}
+	}
+}
+
+// FuzzInput: whatever comes, an answer is well-formed, and never claims an
+// address of the guest.
+func FuzzInput(f *testing.F) {
+	f.Add(ns(f, guestLL, rules.V6.Gateway))
+	f.Add(ns(f, any6, rules.V6.DNSForward))
+	f.Add(ns(f, guestLL, rules.V6.Guest))
+	f.Add(rs(f, guestLL))
+	f.Add(rs(f, any6))
+	f.Add([]byte{})
+	b := newBench(f)
+	r := New(Config{DNS: []wire.Addr{addr("2001:db8::53")}, Search: []string{"example.com"}})
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		if len(frame) > 4096 || len(frame) < ethIP+4 {
+			return
+		}
+		frame = bytes.Clone(frame)
+		repair(frame)
+		*b.Guest = fwd.Guest{}
+		reply := b.input(r, frame)
+		if reply == nil {
+			return
+		}
+		dst, mac := wire.Addr6(frame[22:]), wire.MAC(frame[6:])
+		if dst.IsUnspecified() {
+			dst, mac = allNodes, allNodesMAC
+		}
+		src, m := decode(t, reply, dst, mac)
+		if na, ok := m.(*ndp.NeighborAdvertisement); ok && (na.TargetAddress != src.Netip() || src == rules.V6.Guest) {
+			t.Errorf("advertised %v from %v", na.TargetAddress, src)
+		}
+	})
+}
+
+// repair puts the right checksum into a frame, else the fuzzer hardly comes past
+// it.
+func repair(b []byte) {
+	var h wire.Headers
+	if wire.Parse(b, &h) != wire.OK || !Handles(&h) || h.Src.Is4() || h.Dst.Is4() {
+		return
+	}
+	icmp := b[h.L4 : uint32(h.Payload)+h.PayloadLen]
+	icmp[2], icmp[3] = 0, 0
+	sum := csum.Sum(icmp, wire.PseudoSum(&h.Src, &h.Dst, wire.ProtoICMPv6, len(icmp)))
+	binary.BigEndian.PutUint16(icmp[2:], csum.Finish(sum))
+}

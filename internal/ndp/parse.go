@@ -1,0 +1,104 @@
+package ndp
+
+import (
+	"encoding/binary"
+
+	"penne/csum"
+	"penne/internal/wire"
+	"penne/ring"
+)
+
+// Options (RFC 4861 section 4.6, RFC 8106 section 5).
+const (
+	optSourceLink = 1
+	optTargetLink = 2
+	optPrefix     = 3
+	optMTU        = 5
+	optRDNSS      = 25
+	optDNSSL      = 31
+)
+
+// Lengths of messages without options, in octets.
+const (
+	lenRS       = 8
+	lenRA       = 16
+	lenNeighbor = 24 // NS and NA
+	lenRedirect = 40
+)
+
+// message is what a received message tells.
+type message struct {
+	typ         uint8
+	mac, dstMAC wire.MAC // of the frame
+	src, target wire.Addr
+}
+
+// parse reads the message in f by f.H; false if RFC 4861 says to discard it.
+func (m *message) parse(f *ring.Frame) bool {
+	h, b := &f.H, f.Bytes()
+	icmp := b[h.L4 : uint32(h.Payload)+h.PayloadLen]
+	m.typ = icmp[0]
+	m.dstMAC, m.mac, m.src = wire.MAC(b), wire.MAC(b[6:]), h.Src
+	switch {
+	case h.TTL != hops, icmp[1] != 0, m.src.IsMulticast(), len(icmp) < m.fixedLen():
+		return false
+	case m.src.Is4(), h.Dst.Is4(): // v4-mapped: on no wire, and no pseudo-header has both families
+		return false
+	case !f.Offload.NeedsCsum && !intact(icmp, h): // else it is not computed yet
+		return false
+	case m.typ == typeNS:
+		return m.parseNS(icmp, &h.Dst)
+	}
+	hasLink, ok := options(icmp[m.fixedLen():], optSourceLink)
+	return ok && !(hasLink && m.typ == typeRS && m.src.IsUnspecified())
+}
+
+// fixedLen is the length of the message before its options.
+func (m *message) fixedLen() int {
+	switch m.typ {
+	case typeRS:
+		return lenRS
+	case typeRA:
+		return lenRA
+	case typeRedirect:
+		return lenRedirect
+	}
+	return lenNeighbor
+}
+
+// parseNS follows RFC 4861 section 7.1.1.
+func (m *message) parseNS(icmp []byte, dst *wire.Addr) bool {
+	m.target = wire.Addr6(icmp[8:])
+	hasLink, ok := options(icmp[lenNeighbor:], optSourceLink)
+	switch {
+	case !ok, m.target.IsMulticast(), m.target.IsUnspecified(), m.target.IsLoopback(), m.target.Is4():
+		return false
+	case m.src.IsUnspecified():
+		return !hasLink && isSolicitedNode(dst)
+	}
+	return true
+}
+
+// isSolicitedNode tells whether a is a solicited-node multicast address
+// (RFC 4291 section 2.7.1).
+func isSolicitedNode(a *wire.Addr) bool {
+	return binary.BigEndian.Uint64(a[:]) == 0xff02<<48 && binary.BigEndian.Uint32(a[8:]) == 1 && a[12] == 0xff
+}
+
+// options walks the options b and tells whether one of kind is there; ok is
+// false if a length is zero, runs past the end, or does not fit kind.
+func options(b []byte, kind byte) (found, ok bool) {
+	for len(b) > 0 {
+		if len(b) < 8 || b[1] == 0 || int(b[1])*8 > len(b) {
+			return false, false
+		}
+		found = found || b[0] == kind
+		b = b[int(b[1])*8:]
+	}
+	return found, true
+}
+
+// intact verifies the checksum of the message icmp.
+func intact(icmp []byte, h *wire.Headers) bool {
+	return csum.Fold(csum.Sum(icmp, wire.PseudoSum(&h.Src, &h.Dst, wire.ProtoICMPv6, len(icmp)))) == 0xffff
+}
