@@ -1,0 +1,85 @@
+package sys
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options and events of stream sockets that the TCP translator uses.
+const (
+	SOL_SOCKET              = unix.SOL_SOCKET
+	SO_KEEPALIVE            = unix.SO_KEEPALIVE
+	SO_OOBINLINE            = unix.SO_OOBINLINE
+	SO_PEEK_OFF             = unix.SO_PEEK_OFF
+	TCP_NODELAY             = unix.TCP_NODELAY
+	IPPROTO_IP              = unix.IPPROTO_IP
+	IP_BIND_ADDRESS_NO_PORT = unix.IP_BIND_ADDRESS_NO_PORT
+	ENETDOWN                = unix.ENETDOWN
+	EHOSTDOWN               = unix.EHOSTDOWN
+	EPOLLPRI                = unix.EPOLLPRI
+)
+
+// SendIov writes the pieces of iov, in order, to the stream socket fd. It never
+// blocks and never raises SIGPIPE. A count below the sum of the pieces means
+// that the kernel has noted the lack of room: EPOLLOUT follows (SOCK_NOSPACE).
+func SendIov(fd int, iov []Iovec) (int, Errno) {
+	var m unix.Msghdr
+	m.Iov = unsafe.SliceData(iov)
+	m.SetIovlen(len(iov))
+	n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)),
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return int(n), errno
+}
+
+// PeekIov copies what waits in the stream socket fd, from its SO_PEEK_OFF
+// offset on, into the pieces of iov and leaves it in the socket. It never
+// blocks; 0 octets mean the end of the stream.
+func PeekIov(fd int, iov []Iovec) (int, Errno) {
+	var m unix.Msghdr
+	m.Iov = unsafe.SliceData(iov)
+	m.SetIovlen(len(iov))
+	n, _, errno := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)),
+		unix.MSG_DONTWAIT|unix.MSG_PEEK)
+	return int(n), errno
+}
+
+// Discard takes up to n octets out of the stream socket fd without copying them
+// (MSG_TRUNC, tcp(7)). SO_PEEK_OFF moves back by as much (kernel 6.9 for IPv4,
+// 6.11 for IPv6).
+func Discard(fd, n int) (int, Errno) {
+	r, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, uintptr(n),
+		unix.MSG_DONTWAIT|unix.MSG_TRUNC, 0, 0)
+	return int(r), errno
+}
+
+// OutQueue is the number of octets written to the stream socket fd that its
+// peer has not acknowledged (SIOCOUTQ); a FIN that shutdown queued counts as one.
+func OutQueue(fd int) (int, Errno) {
+	var v int32
+	_, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&v)))
+	return int(v), errno
+}
+
+// tcpInfoLen is as far as TCPRTT reads: up to and with tcpi_min_rtt.
+const tcpInfoLen = unsafe.Offsetof(unix.TCPInfo{}.Min_rtt) + 4
+
+// TCPRTT is the smoothed and the least round-trip time of the path of the
+// connected stream socket fd, in microseconds (TCP_INFO).
+func TCPRTT(fd int) (smoothed, least uint32, errno Errno) {
+	var info unix.TCPInfo
+	size := uint32(tcpInfoLen)
+	_, _, errno = syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	return info.Rtt, info.Min_rtt, errno
+}
+
+// CloseReset closes the stream socket fd so that its peer gets a RST (SO_LINGER
+// with a time of 0, socket(7)).
+func CloseReset(fd int) Errno {
+	l := unix.Linger{Onoff: 1}
+	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
+		uintptr(unsafe.Pointer(&l)), unsafe.Sizeof(l), 0)
+	return Close(fd)
+}

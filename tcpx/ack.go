@@ -1,0 +1,97 @@
+package tcpx
+
+import (
+	"penne/internal/sys"
+	"penne/internal/wire"
+)
+
+// Times of the acknowledgment policy, in nanoseconds.
+const (
+	// shortPath is the round-trip time below which what the socket took is
+	// acknowledged: the socket's own queue is then as good as the remote.
+	shortPath = 1e6
+	// holdSlack is how long, beyond the path's round trip, an octet may stay
+	// unacknowledged. Linux guests repeat themselves after 200 ms at least.
+	holdSlack = 100e6
+	// leastRecheck and mostRecheck bound how often the socket is asked how
+	// far the remote is.
+	leastRecheck, mostRecheck = 250e3, 50e6
+	// rttAge is how old a measured round-trip time may grow under traffic.
+	rttAge = 1e9
+)
+
+// roomFor is how many octets beyond what is taken the guest may send: the
+// flow's allowance, less as the tail fills and as the pool drains.
+func (t *TCP) roomFor(c *conn) uint32 {
+	room := min(c.allowance, poolShare(t.env.Pool.Free(), t.reserve))
+	if room <= c.tailLen {
+		return 0
+	}
+	return room - c.tailLen
+}
+
+// measure asks the kernel how long the path of c's socket is.
+func (t *TCP) measure(c *conn) {
+	c.rttAt = t.env.Now + rttAge
+	smoothed, least, errno := sys.TCPRTT(int(c.fd))
+	if errno != 0 {
+		return
+	}
+	c.rtt = int64(smoothed) * 1000
+	c.lowRTT = int64(least)*1000 < shortPath
+}
+
+// reviewAck moves ackTo as far as the policy allows: what the socket took on a
+// short path, else what the remote has acknowledged; and in any case what has
+// been held back for long enough.
+func (t *TCP) reviewAck(c *conn) {
+	c.ackAt = 0
+	if c.ackTo == c.rcvNxt {
+		c.held.n = 0
+		return
+	}
+	if t.env.Now >= c.rttAt {
+		t.measure(c)
+	}
+	good := c.inSocket()
+	if !c.lowRTT {
+		if n, errno := sys.OutQueue(int(c.fd)); errno == 0 {
+			good -= uint32(n)
+		}
+	}
+	if wire.SeqLT(c.ackTo, good) {
+		c.ackTo = good
+	}
+	t.limitHold(c)
+}
+
+// limitHold acknowledges what has been held back for too long, and sets the
+// time of the next review.
+func (t *TCP) limitHold(c *conn) {
+	force, again := c.held.due(t.env.Now, c.rtt+holdSlack, c.ackTo, c.rcvNxt)
+	c.ackTo = force
+	c.ackAt = again
+	if again != 0 && !c.lowRTT {
+		c.ackAt = min(again, t.env.Now+max(leastRecheck, min(c.rtt/4, mostRecheck)))
+	}
+}
+
+// acknowledge sends one acknowledgment if the guest should hear something.
+func (t *TCP) acknowledge(c *conn) {
+	if c.ackNow || c.ackTo != c.rcvAck || t.windowMoved(c) {
+		t.sendControl(c, wire.ACK, c.max, nil)
+	}
+	if c.tail == nil && !c.guestFIN && c.edge-c.rcvNxt < uint32(c.mss) {
+		// The pool's shortage closed the window: no event will tell its end.
+		c.ackAt = earliest(c.ackAt, t.env.Now+poolRecheck)
+	}
+}
+
+// windowMoved tells whether the window alone is worth a segment.
+func (t *TCP) windowMoved(c *conn) bool {
+	if c.guestFIN {
+		return false
+	}
+	_, fresh := offer(c.ackTo, c.rcvNxt, t.roomFor(c), c.edge, c.scale)
+	return worthUpdate(c.rcvNxt, c.edge, fresh, c.allowance, c.mss)
+}

@@ -1,0 +1,369 @@
+package tcpx
+
+import (
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/shard/flow"
+)
+
+// socketEvents are what every socket is watched for, from its start to its end:
+// edges only, since octets that were peeked stay readable.
+const socketEvents = sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLRDHUP | sys.EPOLLPRI | sys.EPOLLET
+
+// Inbound names a connection that was accepted on the host as the guest will
+// see it.
+type Inbound struct {
+	Peer, Guest         wire.Addr
+	PeerPort, GuestPort uint16
+}
+
+// newConn makes a record for key. It returns nil when there is no slot.
+func (t *TCP) newConn(key *flow.Key, hash uint64, mac *wire.MAC) *conn {
+	slot := t.table.Insert(key, hash)
+	if slot < 0 {
+		t.env.Count.Drop(stats.TableFull)
+		t.env.Release(hash)
+		return nil
+	}
+	c := &t.conns[slot]
+	c.slot = slot
+	c.reset()
+	now := t.env.Now
+	c.setHeader(mac, &t.env.Rules.OurMAC, &endpoints{key.Remote, key.Guest, key.RemotePort, key.GuestPort})
+	c.heard, c.moved = now, now
+	c.allowance = firstAllowance
+	iss := t.initialSeq(key)
+	c.una, c.nxt, c.max = iss, iss, iss
+	t.env.Count.TCPOpened++
+	t.env.Count.TCPFlows = uint64(t.table.Len())
+	return c
+}
+
+// initialSeq is RFC 6528: a clock of 4 µs and a keyed hash of the two ends.
+func (t *TCP) initialSeq(key *flow.Key) uint32 {
+	return uint32(t.secret.Hash(key)) + uint32(t.env.Now/4000)
+}
+
+// guestSYN starts a flow at the guest's wish: the answer comes when the host
+// socket has connected or failed.
+func (t *TCP) guestSYN(f *ring.Frame, s *segment, key *flow.Key, hash uint64) (kept bool) {
+	to, ok := t.env.Rules.ToHost(&key.Remote, key.RemotePort)
+	switch {
+	case badGuest(&key.Guest) || key.GuestPort == 0:
+		t.env.Count.Drop(stats.BadSource)
+		return false
+	case !ok || key.RemotePort == 0:
+		t.env.Count.Drop(stats.BadDest)
+		t.refuse(f, s)
+		return false
+	}
+	if !t.env.Claim(f, hash) {
+		return true
+	}
+	mac := wire.MAC(f.Bytes()[6:12])
+	c := t.newConn(key, hash, &mac)
+	if c == nil {
+		t.refuse(f, s)
+		return false
+	}
+	t.env.Guest.SawAddr(&key.Guest)
+	c.state, c.rcvNxt, c.ackTo, c.rcvAck = connecting, s.seq+1, s.seq+1, s.seq+1
+	c.edge = c.rcvNxt
+	t.readSYN(c, s)
+	if errno := t.openSocket(c, &to, key.RemotePort); errno != 0 {
+		t.cannotConnect(c, errno)
+	}
+	return false
+}
+
+// badGuest tells whether no guest can have this address.
+func badGuest(a *wire.Addr) bool {
+	return a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsBroadcast4()
+}
+
+// readSYN takes what the guest's SYN or SYN-ACK says for the whole flow. Window
+// scale and SACK count only if both ends offer them (RFC 7323 section 2.2); we
+// do whenever the guest does.
+func (t *TCP) readSYN(c *conn, s *segment) {
+	var o wire.TCPOptions
+	s.hdr.Options(&o)
+	if o.Mangled {
+		t.env.Count.Drop(stats.BadOption)
+	}
+	c.mss = guestMSS(o.MSS, c.v4(), t.env.Rules.MTU)
+	c.chunk = chunkFor(c.mss)
+	c.sackOK = o.SACKOK
+	if c.scaled = o.HasWS; c.scaled {
+		c.guestScale = o.WScale
+	}
+	c.wnd = uint32(s.wnd) // never scaled in a SYN
+	c.maxWnd, c.wl1, c.wl2 = c.wnd, s.seq, s.ack
+}
+
+// openSocket makes c's socket and starts to connect it.
+func (t *TCP) openSocket(c *conn, to *wire.Addr, port uint16) sys.Errno {
+	family := sys.AF_INET6
+	if to.Is4() {
+		family = sys.AF_INET
+	}
+	fd, errno := sys.Socket(family, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	if errno != 0 {
+		t.env.Count.Drop(stats.NoSocket)
+		return errno
+	}
+	c.fd = int32(fd)
+	if errno := t.bindSource(fd, to); errno != 0 {
+		return errno
+	}
+	t.setOptions(c)
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(to), to.Is4(), port, t.env.Rules.ScopeOf(to))
+	if errno := sys.Connect(fd, &sa); errno != 0 && errno != sys.EINPROGRESS {
+		return errno
+	}
+	return t.watch(c)
+}
+
+// bindSource gives fd the source that the options ask for. Loopback is reached
+// from loopback only.
+func (t *TCP) bindSource(fd int, to *wire.Addr) sys.Errno {
+	r := t.env.Rules.Of(to)
+	if to.IsLoopback() {
+		return 0
+	}
+	if r.BindIf != "" && sys.BindToDevice(fd, r.BindIf) != nil {
+		t.env.Count.Drop(stats.NoSocket)
+		return sys.EADDRNOTAVAIL
+	}
+	if r.Bind.IsZero() {
+		return 0
+	}
+	// The port is chosen with the destination in mind, so that more than one
+	// range of ports' worth of connections is possible.
+	sys.SetInt(fd, sys.IPPROTO_IP, sys.IP_BIND_ADDRESS_NO_PORT, 1)
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&r.Bind), r.Bind.Is4(), 0, t.env.Rules.ScopeOf(&r.Bind))
+	return sys.Bind(fd, &sa)
+}
+
+// setOptions: segments go out as the guest made them, urgent octets are
+// ordinary ones in their place, and peeks go on where the last one ended.
+func (t *TCP) setOptions(c *conn) {
+	sys.SetInt(int(c.fd), sys.IPPROTO_TCP, sys.TCP_NODELAY, 1)
+	sys.SetInt(int(c.fd), sys.SOL_SOCKET, sys.SO_OOBINLINE, 1)
+	t.peeker.start(c)
+}
+
+func (t *TCP) watch(c *conn) sys.Errno {
+	tok := flow.NewToken(flow.KindTCP, t.table.Gen(c.slot), c.slot)
+	return t.env.Epoll.Add(int(c.fd), socketEvents, uint64(tok))
+}
+
+// Event takes the readiness of a flow's socket. The work is done by Flush.
+func (t *TCP) Event(tok flow.Token, bits uint32) {
+	if !t.table.Live(tok) {
+		return
+	}
+	c := &t.conns[tok.Slot()]
+	switch {
+	case c.fd < 0:
+		return
+	case c.state == connecting:
+		t.hostAnswers(c, bits)
+		return
+	}
+	if bits&sys.EPOLLERR != 0 && sys.SocketError(int(c.fd)) != 0 {
+		c.failed = true
+	}
+	if bits&sys.EPOLLPRI != 0 {
+		c.urgent = true
+	}
+	if bits&(sys.EPOLLRDHUP|sys.EPOLLHUP) != 0 {
+		c.rdhup = true
+	}
+	if bits&(sys.EPOLLIN|sys.EPOLLRDHUP|sys.EPOLLHUP|sys.EPOLLPRI) != 0 {
+		c.readable = true
+	}
+	if bits&sys.EPOLLOUT != 0 {
+		c.blocked = false
+	}
+	t.queue(c)
+}
+
+// hostAnswers takes the end of connect.
+func (t *TCP) hostAnswers(c *conn, bits uint32) {
+	if bits&(sys.EPOLLERR|sys.EPOLLHUP) != 0 {
+		if errno := sys.SocketError(int(c.fd)); errno != 0 {
+			t.cannotConnect(c, errno)
+			return
+		}
+	}
+	if bits&sys.EPOLLOUT == 0 {
+		return
+	}
+	t.measure(c)
+	c.readable = bits&(sys.EPOLLIN|sys.EPOLLRDHUP) != 0
+	c.rdhup = bits&sys.EPOLLRDHUP != 0
+	c.state, c.max, c.nxt = synRcvd, c.una+1, c.una+1
+	t.sendSYN(c)
+}
+
+// sendSYN sends our SYN or SYN-ACK, for the first time or again. Its window is
+// not scaled.
+func (t *TCP) sendSYN(c *conn) {
+	flags, scale, sack := uint8(wire.SYN), ourScale, true
+	if c.state == synRcvd {
+		flags, sack = wire.SYN|wire.ACK, c.sackOK
+		if !c.scaled {
+			scale = -1
+		}
+	}
+	s := outSegment{seq: c.una, flags: flags, window: firstAllowance}
+	s.opts = synOptions(t.opts[:], ourMSS(c.v4(), t.env.Rules.MTU), scale, sack)
+	c.scale = 0
+	if c.state == synRcvd {
+		t.stamp(c, &s)
+	}
+	f := t.env.Out.Next()
+	c.build(f, &s)
+	t.env.Out.Commit(1)
+	c.rtxAt = t.env.Now + rto(c.tries)
+	t.queue(c)
+}
+
+// inConnecting takes what the guest sends while the host connects.
+func (t *TCP) inConnecting(c *conn, f *ring.Frame, s *segment) (kept bool) {
+	switch {
+	case s.has(wire.RST):
+		if s.seq == c.rcvNxt {
+			t.resetHost(c)
+		}
+	case s.flags&(wire.SYN|wire.ACK) == wire.SYN && s.seq != c.rcvNxt-1:
+		t.resetHost(c) // the guest has given the old one up
+		return t.input(f)
+	}
+	return false // a repeated SYN is answered when we know the answer
+}
+
+// inSynRcvd waits for the acknowledgment of our SYN.
+func (t *TCP) inSynRcvd(c *conn, f *ring.Frame, s *segment) (kept bool) {
+	switch {
+	case s.has(wire.RST):
+		t.guestReset(c, s)
+		return false
+	case s.has(wire.SYN) && s.seq == c.rcvNxt-1 && !s.has(wire.ACK):
+		t.sendSYN(c)
+		return false
+	case s.has(wire.SYN) && s.seq == c.rcvNxt-1: // simultaneous open
+	case !inWindow(s.seq, s.span(), c.rcvNxt, c.edge):
+		c.ackNow = true
+		t.challenge(c)
+		return false
+	case s.has(wire.SYN):
+		t.challenge(c)
+		return false
+	}
+	if !s.has(wire.ACK) {
+		return false
+	}
+	if s.ack != c.max {
+		t.refuse(f, s)
+		return false
+	}
+	t.establish(c, s)
+	if s.has(wire.SYN) {
+		c.ackNow = true
+		return false
+	}
+	return t.inOpen(c, f, s)
+}
+
+// establish opens the flow: both SYNs are acknowledged.
+func (t *TCP) establish(c *conn, s *segment) {
+	c.state, c.una, c.nxt = open, c.max, c.max
+	c.tries, c.rtxAt = 0, 0
+	if c.scaled {
+		c.scale = ourScale
+	}
+	// Any segment is a newer word on the window than the SYN's.
+	c.wl1, c.wl2 = s.seq-1, s.ack
+	c.idleAt = t.env.Now + keepaliveAfter
+	t.queue(c)
+}
+
+// Accept starts a flow for a connection that a listener has accepted. fd is
+// the flow's from then on; false means that there will be none, and fd is
+// closed with a RST.
+func (t *TCP) Accept(fd int, in Inbound) bool {
+	key := flow.Key{Guest: in.Guest, Remote: in.Peer, GuestPort: in.GuestPort, RemotePort: in.PeerPort, Proto: wire.ProtoTCP}
+	hash := t.table.Hash(&key)
+	c := t.newInbound(&key, hash)
+	if c == nil {
+		sys.CloseReset(fd)
+		return false
+	}
+	c.fd = int32(fd)
+	c.state, c.max, c.nxt = synSent, c.una+1, c.una+1
+	t.setOptions(c)
+	t.measure(c)
+	if t.watch(c) != 0 {
+		t.env.Count.Drop(stats.NoSocket)
+		t.resetHost(c)
+		return false
+	}
+	t.sendSYN(c)
+	return true
+}
+
+// newInbound makes the record of an inbound flow. A finished flow between the
+// same ends makes way.
+func (t *TCP) newInbound(key *flow.Key, hash uint64) *conn {
+	if badGuest(&key.Guest) || badGuest(&key.Remote) || key.Guest.Is4() != key.Remote.Is4() {
+		t.env.Count.Drop(stats.BadDest)
+		return nil
+	}
+	if slot := t.table.Find(key, hash); slot >= 0 {
+		if t.conns[slot].state != timeWait {
+			return nil
+		}
+		t.remove(&t.conns[slot])
+	}
+	if !t.env.Claim(nil, hash) {
+		return nil
+	}
+	mac := t.env.Guest.MAC()
+	return t.newConn(key, hash, &mac)
+}
+
+// inSynSent is RFC 9293 section 3.10.7.3.
+func (t *TCP) inSynSent(c *conn, f *ring.Frame, s *segment) (kept bool) {
+	if s.has(wire.ACK) && s.ack != c.max {
+		if !s.has(wire.RST) {
+			t.refuse(f, s)
+		}
+		return false
+	}
+	if s.has(wire.RST) {
+		if s.has(wire.ACK) {
+			t.resetHost(c)
+		}
+		return false
+	}
+	if !s.has(wire.SYN) {
+		return false
+	}
+	copy(c.hdr[:6], f.Bytes()[6:12]) // who answered is who we talk to
+	t.readSYN(c, s)
+	c.rcvNxt = s.seq + 1
+	c.ackTo, c.rcvAck, c.edge = c.rcvNxt, c.rcvNxt, c.rcvNxt
+	if s.has(wire.ACK) {
+		t.establish(c, s)
+		c.ackNow = true
+		return false
+	}
+	c.state = synRcvd
+	t.sendSYN(c)
+	return false
+}

@@ -1,0 +1,165 @@
+package tcpx
+
+import (
+	"errors"
+
+	"penne/internal/sys"
+	"penne/ring"
+	"penne/shard/env"
+	"penne/shard/flow"
+	"penne/shard/wheel"
+)
+
+// Config is what New needs.
+type Config struct {
+	Env *env.Env
+	// Flows is the most flows at a time.
+	Flows int
+	// MaxTail bounds, in octets, what one flow may hold that its socket does
+	// not take; 0: 4 MiB.
+	MaxTail int
+	// NoPeekOff does without SO_PEEK_OFF, as kernels before 6.9 (IPv4) and
+	// 6.11 (IPv6) make us.
+	NoPeekOff bool
+}
+
+// Tuning of the two directions.
+const (
+	// sendFrames is the most frames one sendmsg takes from.
+	sendFrames = 128
+	// peekFrames is the most frames one recvmsg fills: half a megabyte, so
+	// that what was just copied in is still in the second-level cache when
+	// the tap copies it out.
+	peekFrames = 8
+	// peekRounds bounds what one flow gets in one pass.
+	peekRounds = 8
+)
+
+// TCP is the translator of one shard. Owned by it.
+type TCP struct {
+	env   *env.Env
+	table *flow.Table
+	conns []conn
+	wheel *wheel.Wheel
+	due   [64]int32
+
+	// work is the list of flows to settle, first and last as slot+1.
+	work, workEnd int32
+	// last is where the latest lookup ended: frames come in runs.
+	lastKey  flow.Key
+	lastSlot int32
+
+	peeker     peeker
+	iov        []sys.Iovec
+	secret     flow.Seed // of initial sequence numbers
+	maxTail    uint32
+	reserve    int // frames kept for the tap
+	challenges limiter
+	opts       [40]byte
+	blocks     [maxBlocks][2]uint32
+}
+
+// New makes a translator; all its memory is made here.
+func New(cfg Config) (*TCP, error) {
+	if cfg.Flows < 1 || cfg.Env == nil {
+		return nil, errors.New("make TCP translator: no room for a flow")
+	}
+	t := &TCP{
+		env: cfg.Env, table: flow.NewTable(cfg.Flows, cfg.Env.Seed), conns: make([]conn, cfg.Flows),
+		wheel: wheel.New(cfg.Flows, cfg.Env.Now), lastSlot: -1,
+		secret: flow.NewSeed(), maxTail: uint32(cfg.MaxTail),
+		reserve: min(2*ring.BatchSize, cfg.Env.Pool.Size()/4),
+		iov:     make([]sys.Iovec, max(sendFrames, prefixPieces+peekFrames)),
+	}
+	if t.maxTail == 0 {
+		t.maxTail = defaultMaxTail
+	}
+	t.peeker.probe(cfg.NoPeekOff)
+	return t, nil
+}
+
+// Len is the number of flows.
+func (t *TCP) Len() int { return t.table.Len() }
+
+// Close resets every flow, towards the guest and towards the host.
+func (t *TCP) Close() {
+	t.table.All(func(slot int32) { t.abort(&t.conns[slot]) })
+	t.env.Out.Flush()
+}
+
+// queue puts c into the work list, once.
+func (t *TCP) queue(c *conn) {
+	if c.queued {
+		return
+	}
+	c.queued, c.next = true, 0
+	if t.work == 0 {
+		t.work = c.slot + 1
+	} else {
+		t.conns[t.workEnd-1].next = c.slot + 1
+	}
+	t.workEnd = c.slot + 1
+}
+
+// Flush settles every flow that something happened to in this pass, and sends
+// what was built. Flows that have more to do are settled again in the next
+// pass: see Next.
+func (t *TCP) Flush() {
+	slot := t.work
+	t.work, t.workEnd = 0, 0
+	for slot != 0 {
+		c := &t.conns[slot-1]
+		slot = c.next
+		c.queued = false
+		t.settle(c)
+	}
+	t.env.Out.Flush()
+}
+
+// settle does for one flow what was put off to the end of the pass.
+func (t *TCP) settle(c *conn) {
+	if c.state == open {
+		t.sendTail(c)
+	}
+	if c.failed {
+		t.hostFailed(c)
+	}
+	if c.state == open {
+		t.discard(c)
+		t.reviewAck(c)
+		t.pump(c)
+	}
+	if c.state == open && !t.finished(c) {
+		t.acknowledge(c)
+		t.finished(c)
+	}
+	if c.state != unused {
+		t.arm(c)
+	}
+}
+
+// Next is when Flush or Expire has work to do (Env.Now); ok is false if that
+// depends on the guest and the sockets alone.
+func (t *TCP) Next() (deadline int64, ok bool) {
+	if t.work != 0 {
+		return t.env.Now, true
+	}
+	return t.wheel.Next()
+}
+
+// limiter lets through rate events a second (RFC 5961 section 7: challenge
+// acknowledgments are limited).
+type limiter struct {
+	second int64
+	n      int
+}
+
+const challengeRate = 1000
+
+func (l *limiter) allow(now int64) bool {
+	if s := now / 1e9; s != l.second {
+		l.second, l.n = s, 0
+	}
+	l.n++
+	return l.n <= challengeRate
+}
