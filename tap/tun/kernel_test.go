@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"io/fs"
 	"net"
-	"os"
-	"runtime"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,37 +17,16 @@ import (
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
+	"penne/tap/tun/tuntest"
 )
 
-// patience bounds waits for what the kernel does by itself.
-const patience = 10 * time.Second
-
-// enterNetns moves the test's thread into a new network namespace, which goes
-// with the thread when the test ends.
-func enterNetns(t *testing.T) {
-	t.Helper()
-	runtime.LockOSThread()
-	switch err := syscall.Unshare(syscall.CLONE_NEWNET); {
-	case errors.Is(err, fs.ErrPermission):
-		runtime.UnlockOSThread()
-		t.Skip("making a network namespace needs CAP_SYS_ADMIN")
-	case err != nil:
-		t.Fatal(err)
-	}
-	// Else the kernel's own neighbour and router discovery mixes with ours.
-	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // newTap makes a tap with an address and a neighbour, both up.
-func newTap(t *testing.T, queues int) (*Device, *netlink.Tuntap) {
+func newTap(t *testing.T, queues int) (*Device, netlink.Link) {
 	t.Helper()
-	enterNetns(t)
+	tuntest.Enter(t)
+	// Else the kernel's own neighbour and router discovery mixes with ours.
+	tuntest.Sysctl(t, "net/ipv6/conf/default/disable_ipv6", "1")
 	d, err := Open(Options{Name: "eth0", Queues: queues})
-	if errors.Is(err, fs.ErrPermission) {
-		t.Skip(err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,23 +35,11 @@ func newTap(t *testing.T, queues int) (*Device, *netlink.Tuntap) {
 			t.Error(err)
 		}
 	})
-	l, err := netlink.LinkByName("eth0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	link := l.(*netlink.Tuntap)
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: ipA.Netip().AsSlice(), Mask: net.CIDRMask(24, 32)}}
-	neigh := &netlink.Neigh{LinkIndex: link.Index, IP: ipB.Netip().AsSlice(),
+	link := tuntest.SetUp(t, "eth0", macA, netip.PrefixFrom(ipA.Netip(), 24))
+	neigh := &netlink.Neigh{LinkIndex: link.Attrs().Index, IP: ipB.Netip().AsSlice(),
 		HardwareAddr: macB[:], State: netlink.NUD_PERMANENT}
-	for _, err := range []error{
-		netlink.LinkSetHardwareAddr(link, macA[:]),
-		netlink.AddrAdd(link, addr),
-		netlink.LinkSetUp(link),
-		netlink.NeighAdd(neigh),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := netlink.NeighAdd(neigh); err != nil {
+		t.Fatal(err)
 	}
 	return d, link
 }
@@ -98,11 +63,8 @@ func TestKernelOpen(t *testing.T) {
 }
 
 func TestKernelBusyAndPersistent(t *testing.T) {
-	enterNetns(t)
+	tuntest.Enter(t)
 	d, err := Open(Options{Name: "one"})
-	if errors.Is(err, fs.ErrPermission) {
-		t.Skip(err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,15 +93,12 @@ func TestKernelBusyAndPersistent(t *testing.T) {
 }
 
 func TestKernelAdopt(t *testing.T) {
-	enterNetns(t)
+	tuntest.Enter(t)
 	for _, c := range []struct {
 		flags uint16
 		want  bool
 	}{{sys.IFF_TAP | sys.IFF_NO_PI, false}, {sys.IFF_TAP | sys.IFF_NO_PI | sys.IFF_VNET_HDR, true}} {
 		fd, err := sys.OpenTun()
-		if errors.Is(err, fs.ErrPermission) {
-			t.Skip(err)
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,8 +135,8 @@ func receiveOne(t *testing.T, d *Device, pool *ring.Pool) *ring.Frame {
 		}
 	}
 	var ev [8]sys.Event
-	for end := time.Now().Add(patience); time.Now().Before(end); {
-		for _, e := range ev[:ep.Wait(ev[:], patience)] {
+	for end := time.Now().Add(tuntest.Patience); time.Now().Before(end); {
+		for _, e := range ev[:ep.Wait(ev[:], tuntest.Patience)] {
 			var b ring.Batch
 			if _, errno := d.Queue(int(e.Token)).Receive(&b, pool); errno != 0 {
 				t.Fatal(errno)
@@ -244,7 +203,7 @@ func TestKernelSend(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(tuntest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	q, f := d.Queue(0), pool.Get()
