@@ -1,0 +1,68 @@
+package udpx
+
+import (
+	"encoding/binary"
+
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/shard/flow"
+)
+
+// maxFaults bounds the errors that one call takes from a socket's queue; what
+// is left is reported again.
+const maxFaults = 32
+
+// reject tells the guest that its datagram f goes nowhere. f stays the
+// caller's.
+func (u *UDP) reject(f *ring.Frame, errno sys.Errno) {
+	m := &u.notice
+	m.From, m.To = Ours(u.env, &f.H.Dst), f.H.Src
+	if !m.Unreachable(errno) {
+		return
+	}
+	m.Quote = f.Bytes()[f.H.L3:]
+	m.Send(u.env)
+}
+
+// tooLong tells the guest that its datagram f is longer than the path's MTU.
+func (u *UDP) tooLong(r *record, f *ring.Frame) {
+	mtu, errno := sys.PathMTU(r.fd, !r.peer.Is4())
+	if errno != 0 {
+		return
+	}
+	m := &u.notice
+	m.From, m.To = Ours(u.env, &f.H.Dst), f.H.Src
+	m.TooBig(uint32(mtu))
+	m.Quote = f.Bytes()[f.H.L3:]
+	m.Send(u.env)
+}
+
+// report passes the errors that wait on the flow at slot on to the guest.
+func (u *UDP) report(slot int32) {
+	r, key := &u.rec[slot], u.table.Key(slot)
+	for range maxFaults {
+		if !u.faults.Next(r.fd, &u.fault) {
+			sys.SocketError(r.fd) // one without an entry in the queue
+			return
+		}
+		m := &u.notice
+		m.From, m.To = Reporter(u.env, &u.fault, &r.peer, &key.Remote), key.Guest
+		if m.Relay(&u.fault) {
+			m.Quote = u.requote(key, u.faults.Quote())
+			m.Send(u.env)
+		}
+	}
+}
+
+// requote rebuilds the start of the guest's datagram with the given payload, or
+// what is known of it. Its true length and checksum are not known.
+func (u *UDP) requote(key *flow.Key, payload []byte) []byte {
+	b := u.quote[:]
+	n := min(len(payload), len(b)-wire.IPv6Len-wire.UDPLen)
+	l4 := wire.PutIP(b, wire.UDPLen+n, wire.ProtoUDP, &key.Guest, &key.Remote)
+	binary.BigEndian.PutUint16(b[l4:], key.GuestPort)
+	binary.BigEndian.PutUint16(b[l4+2:], key.RemotePort)
+	binary.BigEndian.PutUint32(b[l4+4:], uint32(wire.UDPLen+n)<<16)
+	return b[:l4+wire.UDPLen+copy(b[l4+wire.UDPLen:], payload[:n])]
+}

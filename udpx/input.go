@@ -1,0 +1,250 @@
+package udpx
+
+import (
+	"penne/internal/fwd"
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/shard/flow"
+)
+
+// Input takes UDP frames of the guest that wire.Parse found whole, at most
+// ring.BatchSize of them, and sends their datagrams. The frames become the
+// UDP's: all are back in the pool, or with another shard, when it returns.
+func (u *UDP) Input(frames []*ring.Frame) {
+	for _, f := range frames {
+		if slot := u.find(f); slot >= 0 {
+			u.queue(slot, f)
+		}
+	}
+	for _, slot := range u.active[:u.nactive] {
+		r := &u.rec[slot]
+		u.transmit(r)
+		u.touch(r, &r.fromGuest)
+	}
+	u.nactive = 0
+}
+
+// queue adds f to the frames that slot's flow sends at the end of this Input.
+func (u *UDP) queue(slot int32, f *ring.Frame) {
+	r := &u.rec[slot]
+	f.Next = nil
+	if r.head == nil {
+		r.head = f
+		u.active[u.nactive] = slot
+		u.nactive++
+	} else {
+		r.tail.Next = f
+	}
+	r.tail = f
+}
+
+// touch notes a burst in one direction.
+func (u *UDP) touch(r *record, bursts *uint8) {
+	r.last = u.env.Now
+	if *bursts < 255 {
+		*bursts++
+	}
+}
+
+// find returns the slot of f's flow, made if need be; -1 means that f is no
+// longer the caller's.
+func (u *UDP) find(f *ring.Frame) int32 {
+	key := flow.KeyOf(&f.H)
+	if u.lastSlot >= 0 && key == u.lastKey {
+		return u.lastSlot
+	}
+	hash := u.table.Hash(&key)
+	slot := u.table.Find(&key, hash)
+	if slot < 0 {
+		if u.env.Elsewhere(f, hash) {
+			return -1
+		}
+		if slot = u.open(f, &key, hash); slot < 0 {
+			return -1
+		}
+	}
+	u.lastKey, u.lastSlot = key, slot
+	return slot
+}
+
+// open makes the flow of f, or gets rid of f and returns -1.
+func (u *UDP) open(f *ring.Frame, key *flow.Key, hash uint64) int32 {
+	to, reason := u.route(key)
+	if reason != stats.NumReasons {
+		u.refuse(f, reason)
+		return -1
+	}
+	if !u.env.Claim(f, hash) {
+		return -1
+	}
+	slot := u.table.Insert(key, hash)
+	if slot < 0 {
+		u.env.Release(hash)
+		u.reject(f, sys.EACCES)
+		u.refuse(f, stats.TableFull)
+		return -1
+	}
+	r := &u.rec[slot]
+	*r = record{peer: to, peerPort: key.RemotePort}
+	if errno := u.connect(r, slot, nil); errno != 0 {
+		u.abandon(r, slot)
+		u.reject(f, errno)
+		u.refuse(f, reasonOf(errno))
+		return -1
+	}
+	u.begin(slot)
+	return slot
+}
+
+// refuse drops the guest's frame f.
+func (u *UDP) refuse(f *ring.Frame, why stats.Reason) {
+	u.env.Count.Drop(why)
+	u.env.Pool.Put(f)
+}
+
+// route says where datagrams of a flow go on the host, or why nowhere;
+// NumReasons stands for no reason.
+func (u *UDP) route(key *flow.Key) (to wire.Addr, why stats.Reason) {
+	rules := u.env.Rules
+	switch {
+	case rules.NoUDP, !rules.Of(&key.Remote).On:
+		return to, stats.FamilyOff
+	case !ValidSource(&key.Guest):
+		return to, stats.BadSource
+	case key.RemotePort == 0:
+		return to, stats.BadDest
+	}
+	to, ok := rules.ToHost(&key.Remote, key.RemotePort)
+	if !ok {
+		return to, stats.BadDest
+	}
+	return to, stats.NumReasons
+}
+
+// ValidSource tells whether a guest may send from a: whether it could be
+// answered.
+func ValidSource(a *wire.Addr) bool {
+	return !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsBroadcast4()
+}
+
+// reasonOf says as what a socket's refusal is counted.
+func reasonOf(errno sys.Errno) stats.Reason {
+	switch errno {
+	case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM, sys.EADDRINUSE:
+		return stats.NoSocket
+	case sys.EMSGSIZE:
+		return stats.TooLong
+	}
+	return stats.BadDest
+}
+
+// local is the address and port a listener got a flow's first datagram on.
+type local struct {
+	addr   wire.Addr
+	port   uint16
+	scope  uint32
+	device string
+}
+
+// connect makes the socket of the flow at slot: bound to the host port of the
+// guest's port, or to at for a flow that starts on the host.
+func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
+	v6 := !r.peer.Is4()
+	domain := sys.AF_INET
+	if v6 {
+		domain = sys.AF_INET6
+	}
+	fd, errno := sys.Socket(domain, sys.SOCK_DGRAM, 0)
+	if errno != 0 {
+		r.fd = -1
+		return errno
+	}
+	r.fd = fd
+	if v6 {
+		sys.V6Only(fd)
+	}
+	sys.QueueErrors(fd, v6)
+	if u.gro {
+		sys.GroDatagrams(fd)
+	}
+	if at != nil {
+		errno = u.bindAt(r, at)
+	} else {
+		errno = u.bindOut(r, u.table.Key(slot))
+	}
+	if errno != 0 {
+		return errno
+	}
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&r.peer), !v6, r.peerPort, u.env.Rules.ScopeOf(&r.peer))
+	if errno = sys.Connect(fd, &sa); errno != 0 {
+		return errno
+	}
+	tok := flow.NewToken(flow.KindUDP, u.table.Gen(slot), slot)
+	return u.env.Epoll.Add(fd, sys.EPOLLIN, uint64(tok))
+}
+
+// bindOut binds the socket of a flow that starts in the guest.
+func (u *UDP) bindOut(r *record, key *flow.Key) sys.Errno {
+	b := binding{fd: r.fd, guest: key.GuestPort, v6: !r.peer.Is4()}
+	b.addr = anyAddr(b.v6)
+	if out := u.env.Rules.Of(&r.peer); !r.peer.IsLoopback() {
+		if errno := outbound(&b, out); errno != 0 {
+			return errno
+		}
+	}
+	side := flow.Key{Guest: key.Guest, GuestPort: key.GuestPort, Proto: key.Proto}
+	b.tag = uint32(u.table.Hash(&side))
+	port, errno := u.ports.bind(&b)
+	r.hostPort, r.claimed = port, port != 0
+	return errno
+}
+
+// outbound applies --outbound and --outbound-if to a binding.
+func outbound(b *binding, out *fwd.Family) sys.Errno {
+	if !out.Bind.IsZero() {
+		b.addr = out.Bind
+	}
+	if out.BindIf == "" {
+		return 0
+	}
+	if err := sys.BindToDevice(b.fd, out.BindIf); err != nil {
+		return sys.ENETUNREACH
+	}
+	return 0
+}
+
+// anyAddr is the unspecified address of a family.
+func anyAddr(v6 bool) wire.Addr {
+	if v6 {
+		return wire.Addr{}
+	}
+	return wire.Addr{10: 0xff, 11: 0xff}
+}
+
+// begin completes a flow whose socket is connected.
+func (u *UDP) begin(slot int32) {
+	r, key := &u.rec[slot], u.table.Key(slot)
+	r.last, r.segMax, r.want = u.env.Now, 65535, firstWant
+	r.hdr.fill(&u.env.Rules.OurMAC, key)
+	u.wheel.Set(slot, u.env.Now+u.idle)
+	u.env.Count.UDPOpened++
+	u.env.Count.UDPFlows = uint64(u.table.Len())
+}
+
+// abandon undoes a flow whose socket could not be made.
+func (u *UDP) abandon(r *record, slot int32) {
+	if r.fd >= 0 {
+		sys.Close(r.fd)
+	}
+	key := u.table.Key(slot)
+	if r.claimed {
+		u.ports.release(!r.peer.Is4(), r.hostPort, key.GuestPort)
+	}
+	u.env.Release(u.table.HashAt(slot))
+	u.table.Remove(slot)
+	*r = record{}
+	u.lastSlot = -1
+}

@@ -1,0 +1,267 @@
+package udpx
+
+import (
+	"fmt"
+
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/shard/flow"
+)
+
+// Listener says where the datagrams of a listening socket go.
+type Listener struct {
+	// GuestPort is the port in the guest.
+	GuestPort uint16
+	// Guest is the address in the guest; zero means the one it uses.
+	Guest wire.Addr
+	// Device is the interface the socket is bound to, if any.
+	Device string
+}
+
+// listener is one listening socket. Its place in UDP.listeners is its token's
+// slot; places are used again.
+type listener struct {
+	Listener
+	fd   int // -1: free place
+	gen  uint32
+	port uint16
+	addr wire.Addr // unspecified for a wildcard
+	v6   bool
+	dual bool // an IPv6 socket that serves IPv4 as well
+}
+
+// Listen serves the bound UDP socket fd, which becomes the UDP's (shards that
+// share a socket pass a duplicate each). The socket must have been bound with
+// SO_REUSEADDR or have no flow on its port. The id is for Unlisten.
+func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
+	n := listener{Listener: l, fd: fd}
+	if err := n.describe(); err != nil {
+		return 0, err
+	}
+	for _, errno := range []sys.Errno{sys.ReuseAddress(fd, true), sys.PacketInfo(fd, n.v6)} {
+		if errno != 0 {
+			return 0, fmt.Errorf("prepare listening socket: %w", errno)
+		}
+	}
+	sys.SetReceiveBuffer(fd, wideBuffer)
+	if u.gro {
+		sys.GroDatagrams(fd)
+	}
+	id = u.place()
+	n.gen = u.listeners[id].gen
+	tok := flow.NewToken(flow.KindListenUDP, n.gen, id)
+	// Level-triggered and exclusive: shards that share the socket are not
+	// all woken by one datagram.
+	if errno := u.env.Epoll.Add(fd, sys.EPOLLIN|sys.EPOLLEXCLUSIVE, uint64(tok)); errno != 0 {
+		return 0, fmt.Errorf("watch listening socket: %w", errno)
+	}
+	u.listeners[id] = n
+	n.each(func(v6 bool) { u.ports.forward(v6, n.port, n.GuestPort) })
+	return id, nil
+}
+
+// describe reads what the socket is bound to.
+func (n *listener) describe() error {
+	var sa sys.Sockaddr
+	if errno := sys.Sockname(n.fd, &sa); errno != 0 {
+		return fmt.Errorf("read address of listening socket: %w", errno)
+	}
+	ip, port, _, ok := sa.Inet()
+	if !ok || port == 0 {
+		return fmt.Errorf("read address of listening socket: not bound to an IP address and port")
+	}
+	n.addr, n.port = ip, port
+	n.v6 = !n.addr.Is4()
+	n.dual = n.v6 && !sys.IsV6Only(n.fd)
+	return nil
+}
+
+// each calls fn for each family that n serves.
+func (n *listener) each(fn func(v6 bool)) {
+	fn(n.v6)
+	if n.dual {
+		fn(false)
+	}
+}
+
+// place is a free place for a listener.
+func (u *UDP) place() int32 {
+	for i := range u.listeners {
+		if u.listeners[i].fd < 0 {
+			return int32(i)
+		}
+	}
+	u.listeners = append(u.listeners, listener{fd: -1})
+	return int32(len(u.listeners) - 1)
+}
+
+// Unlisten closes the listener id; flows that came by it go on.
+func (u *UDP) Unlisten(id int32) {
+	if id >= 0 && int(id) < len(u.listeners) {
+		u.unlisten(&u.listeners[id])
+	}
+}
+
+func (u *UDP) unlisten(n *listener) {
+	if n.fd < 0 {
+		return
+	}
+	sys.Close(n.fd)
+	n.each(func(v6 bool) { u.ports.unforward(v6, n.port) })
+	*n = listener{fd: -1, gen: n.gen + 1}
+}
+
+// listenerOn finds the listener that serves a host port.
+func (u *UDP) listenerOn(port uint16, v6 bool) *listener {
+	for i := range u.listeners {
+		n := &u.listeners[i]
+		if n.fd >= 0 && n.port == port && (n.v6 == v6 || n.dual) {
+			return n
+		}
+	}
+	return nil
+}
+
+// accept takes datagrams that came to a listener.
+func (u *UDP) accept(tok flow.Token, bits uint32) {
+	id := tok.Slot()
+	if int(id) >= len(u.listeners) || u.listeners[id].fd < 0 || u.listeners[id].gen&0xffffff != tok.Gen() {
+		return
+	}
+	l := &u.listeners[id]
+	if bits&sys.EPOLLERR != 0 {
+		sys.SocketError(l.fd)
+	}
+	for range maxRounds {
+		asked := u.room(recvRow)
+		n, errno := u.recv.Recv(l.fd, asked)
+		if errno != 0 {
+			return
+		}
+		u.guest = u.env.Guest.MAC()
+		pos := 0
+		for i := range n {
+			pos = u.inbound(l, i, pos)
+		}
+		if n < asked {
+			return
+		}
+	}
+}
+
+// inbound gives the i-th message of the receive row, in the frame at pos, which
+// came to listener l, to the guest, making its flow if there is none, and
+// returns the place of the next message.
+func (u *UDP) inbound(l *listener, i, pos int) int {
+	ip, port, scope, ok := u.recv.From(i).Inet()
+	peer := wire.Addr(ip)
+	if !ok || u.recv.Truncated(i) {
+		u.env.Count.Drop(stats.TooLong)
+		return pos + 1
+	}
+	key, ok := u.inboundKey(l, &peer, port)
+	if !ok {
+		u.env.Count.Drop(stats.BadSource)
+		return pos + 1
+	}
+	hash := u.table.Hash(&key)
+	slot := u.table.Find(&key, hash)
+	if slot >= 0 && u.rec[slot].peer != peer {
+		// Two peers that the guest cannot tell apart: its answers could not
+		// be told apart either.
+		u.env.Count.Drop(stats.BadSource)
+		return pos + 1
+	}
+	if slot < 0 {
+		at := u.localOf(l, i, scope)
+		if slot = u.admit(&key, hash, peer, &at); slot == refusedFlow {
+			return pos + 1
+		}
+	}
+	if slot == foreignFlow {
+		u.scratch.fill(&u.env.Rules.OurMAC, &key)
+		return u.emit(&u.scratch, i, pos)
+	}
+	r := &u.rec[slot]
+	u.touch(r, &r.fromHost)
+	return u.emit(&r.hdr, i, pos)
+}
+
+// Results of admit that are not slots.
+const (
+	refusedFlow = -1
+	// foreignFlow tells that another shard has just made the flow: this
+	// datagram needs no more than headers.
+	foreignFlow = -2
+)
+
+// inboundKey is the flow that a datagram from peer to l belongs to.
+func (u *UDP) inboundKey(l *listener, peer *wire.Addr, port uint16) (key flow.Key, ok bool) {
+	from, ok := u.env.Rules.ToGuest(peer, u.env.Guest)
+	if !ok || u.env.Rules.NoUDP || port == 0 {
+		return key, false
+	}
+	to := l.Guest
+	if to.IsZero() {
+		to = u.env.Guest.Addr(peer, u.env.Rules)
+	}
+	if to.IsZero() || to.Is4() != from.Is4() {
+		return key, false
+	}
+	return flow.Key{
+		Guest: to, GuestPort: l.GuestPort, Remote: from, RemotePort: port, Proto: wire.ProtoUDP,
+	}, true
+}
+
+// localOf is the address and port the i-th message came to on l.
+func (u *UDP) localOf(l *listener, i int, scope uint32) local {
+	at := local{addr: l.addr, port: l.port, device: l.Device}
+	if ip, ok := u.recv.Local(i); ok {
+		at.addr = ip
+	}
+	if !at.addr.Is4() && at.addr.IsLinkLocal() {
+		at.scope = scope
+	}
+	return at
+}
+
+// admit makes the flow of a peer that a listener heard of.
+func (u *UDP) admit(key *flow.Key, hash uint64, peer wire.Addr, at *local) int32 {
+	if !u.env.Claim(nil, hash) {
+		return foreignFlow
+	}
+	slot := u.table.Insert(key, hash)
+	if slot < 0 {
+		u.env.Release(hash)
+		u.env.Count.Drop(stats.TableFull)
+		return refusedFlow
+	}
+	r := &u.rec[slot]
+	*r = record{peer: peer, peerPort: key.RemotePort}
+	if errno := u.connect(r, slot, at); errno != 0 {
+		u.abandon(r, slot)
+		u.env.Count.Drop(reasonOf(errno))
+		return refusedFlow
+	}
+	u.begin(slot)
+	return slot
+}
+
+// bindAt binds the socket of a flow that starts on the host to where its first
+// datagram came to, together with the listener.
+func (u *UDP) bindAt(r *record, at *local) sys.Errno {
+	sys.ReuseAddress(r.fd, true)
+	r.hostPort = at.port
+	if at.device != "" {
+		if err := sys.BindToDevice(r.fd, at.device); err != nil {
+			return sys.ENETUNREACH
+		}
+	}
+	if at.addr.Is4() != r.peer.Is4() || at.addr.IsMulticast() {
+		at.addr = anyAddr(!r.peer.Is4())
+	}
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&at.addr), at.addr.Is4(), at.port, at.scope)
+	return sys.Bind(r.fd, &sa)
+}

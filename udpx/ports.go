@@ -1,0 +1,209 @@
+package udpx
+
+import (
+	"runtime"
+	"sync/atomic"
+
+	"penne/internal/sys"
+	"penne/internal/wire"
+)
+
+// Ports says which port of the host each of the guest's ports has, for both
+// families. It is shared by all shards, and touched when a flow is made and
+// when it ends, never for a datagram.
+//
+// One guest port has one host port whatever the destination, since NAT
+// traversal depends on it: its own number where that is free, else one of a few
+// candidates that its number and address determine, so that every shard looks
+// for the port in the same places and no table of substitutes is needed. One
+// host port serves one guest address and port only, else two flows to the same
+// peer would have the same addresses and ports on the host.
+//
+// The first socket of a port is bound without SO_REUSEADDR, so that the port is
+// shared with no other program, and the option is set afterwards, so that the
+// sockets of further flows can join it.
+type Ports struct {
+	// claim is, by family and host port: lock bit, number of flows, and the
+	// tag of the guest's address and port. A megabyte of address space, of
+	// which ports that are used touch a page each.
+	claim [2][1 << 16]atomic.Uint64
+	// listen is, by family and host port, the number of listeners and the
+	// guest's port they forward to.
+	listen [2][1 << 16]atomic.Uint32
+	// moved counts the claims of ports other than the guest's own number.
+	moved atomic.Int64
+}
+
+const (
+	portLock   = 1 << 63
+	portOne    = 1 << 32 // one flow more
+	listenOne  = 1 << 16 // one listener more
+	candidates = 8
+	// Candidates lie in the usual range of ephemeral ports.
+	candidateLow, candidateSpan = 32768, 28232
+)
+
+// NewPorts makes a table with all ports free.
+func NewPorts() *Ports { return &Ports{} }
+
+func family(v6 bool) int {
+	if v6 {
+		return 1
+	}
+	return 0
+}
+
+// binding is a wish for a host port.
+type binding struct {
+	fd    int
+	addr  wire.Addr // local address, unspecified for any
+	scope uint32
+	guest uint16 // the guest's port
+	tag   uint32 // hash of the guest's address and port
+	v6    bool
+	// reuse tells that SO_REUSEADDR is set on fd.
+	reuse bool
+}
+
+// bind binds b.fd to the host port of b's guest port and claims it. The port is
+// 0, and nothing is claimed, if all candidates are taken: the kernel has then
+// chosen one for this flow alone.
+func (p *Ports) bind(b *binding) (port uint16, errno sys.Errno) {
+	if p.moved.Load() != 0 {
+		for i := range candidates {
+			if h := b.candidate(i); p.holds(b, h) {
+				if errno = p.try(b, h); errno == 0 {
+					return h, 0
+				}
+			}
+		}
+	}
+	for i := range candidates {
+		h := b.candidate(i)
+		if h == 0 {
+			continue
+		}
+		switch errno = p.try(b, h); errno {
+		case 0:
+			return h, 0
+		case sys.EADDRINUSE, sys.EACCES: // taken, or below ip_unprivileged_port_start
+		default:
+			return 0, errno
+		}
+	}
+	return 0, b.bind(0)
+}
+
+// candidate is the i-th place to look for b's host port.
+func (b *binding) candidate(i int) uint16 {
+	if i == 0 {
+		return b.guest
+	}
+	return candidateLow + uint16((uint64(b.tag)+uint64(i)*7919)%candidateSpan)
+}
+
+// bind is bind(2) to port.
+func (b *binding) bind(port uint16) sys.Errno {
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&b.addr), !b.v6, port, b.scope)
+	return sys.Bind(b.fd, &sa)
+}
+
+// share sets SO_REUSEADDR to on.
+func (b *binding) share(on bool) {
+	if b.reuse != on {
+		sys.ReuseAddress(b.fd, on)
+		b.reuse = on
+	}
+}
+
+// holds tells whether b's guest port has host port h already.
+func (p *Ports) holds(b *binding, h uint16) bool {
+	w := p.claim[family(b.v6)][h].Load() &^ portLock
+	return w >= portOne && uint32(w) == b.tag
+}
+
+// try binds to h if b's guest port may have it.
+func (p *Ports) try(b *binding, h uint16) sys.Errno {
+	fam := family(b.v6)
+	listen := p.listen[fam][h].Load()
+	if listen >= listenOne && uint16(listen) != b.guest {
+		return sys.EADDRINUSE
+	}
+	w := p.acquire(fam, h)
+	errno := b.join(h, w, listen >= listenOne)
+	if errno == 0 {
+		w = (w+portOne)>>32<<32 | uint64(b.tag)
+		if h != b.guest {
+			p.moved.Add(1)
+		}
+	}
+	p.claim[fam][h].Store(w)
+	return errno
+}
+
+// join binds to h, whose claim is w, alone or together with its other flows.
+func (b *binding) join(h uint16, w uint64, listened bool) sys.Errno {
+	if w >= portOne && uint32(w) != b.tag {
+		return sys.EADDRINUSE
+	}
+	b.share(w >= portOne || listened)
+	errno := b.bind(h)
+	if errno == 0 {
+		b.share(true)
+	}
+	return errno
+}
+
+// release ends one flow's claim of port for the guest's port guest, after the
+// flow's socket was closed.
+func (p *Ports) release(v6 bool, port, guest uint16) {
+	fam := family(v6)
+	w := p.acquire(fam, port) - portOne
+	if w < portOne {
+		w = 0
+	}
+	if port != guest {
+		p.moved.Add(-1)
+	}
+	p.claim[fam][port].Store(w)
+}
+
+// acquire takes the lock of a port and returns its word without it. The holder
+// is three system calls from letting go.
+func (p *Ports) acquire(fam int, port uint16) uint64 {
+	w := &p.claim[fam][port]
+	for {
+		v := w.Load()
+		if v&portLock == 0 && w.CompareAndSwap(v, v|portLock) {
+			return v
+		}
+		runtime.Gosched()
+	}
+}
+
+// forward notes one more listener on host port h that serves the guest's port.
+// With listeners on several addresses the first one's port counts.
+func (p *Ports) forward(v6 bool, h, guest uint16) {
+	w := &p.listen[family(v6)][h]
+	for {
+		v := w.Load()
+		next := v + listenOne
+		if v < listenOne {
+			next = listenOne | uint32(guest)
+		}
+		if w.CompareAndSwap(v, next) {
+			return
+		}
+	}
+}
+
+// unforward ends what forward noted.
+func (p *Ports) unforward(v6 bool, h uint16) {
+	w := &p.listen[family(v6)][h]
+	for v := w.Load(); v >= listenOne; v = w.Load() {
+		if w.CompareAndSwap(v, v-listenOne) {
+			return
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package udpx
+
+import (
+	"errors"
+	"time"
+
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/shard/env"
+	"penne/shard/flow"
+	"penne/shard/wheel"
+)
+
+// Lifetimes of flows since their last datagram, the defaults of the kernel's
+// connection tracking (net.netfilter.nf_conntrack_udp_timeout and
+// _udp_timeout_stream).
+const (
+	DefaultIdle    = 30 * time.Second
+	DefaultAssured = 180 * time.Second
+)
+
+// row is the most messages of one recvmmsg or sendmmsg.
+const (
+	recvRow = 32
+	sendRow = ring.BatchSize
+)
+
+// Config is what New needs. Env is lent for the life of the UDP.
+type Config struct {
+	Env *env.Env
+	// Flows is the most flows at once, at least 1.
+	Flows int
+	// Idle is the lifetime of a flow until both sides have spoken more than
+	// once, Assured from then on; zero means the default.
+	Idle, Assured time.Duration
+	// Ports says which guest port holds which host port. All shards share
+	// one; nil makes one of the UDP's own.
+	Ports *Ports
+}
+
+// UDP is the UDP translator of one shard. Owned by the shard; no method may be
+// called from another thread.
+type UDP struct {
+	env           *env.Env
+	idle, assured int64 // nanoseconds
+	ports         *Ports
+	table         *flow.Table
+	wheel         *wheel.Wheel
+	rec           []record
+	listeners     []listener
+
+	// segment and gro tell what the kernel offers; segment is cleared for
+	// good when a device turns out to refuse it.
+	segment, gro bool
+
+	// The flow of the last frame from the guest: frames come in runs.
+	lastKey  flow.Key
+	lastSlot int32
+
+	// Flows with frames queued by the running Input.
+	active  [ring.BatchSize]int32
+	nactive int
+
+	recv   *sys.RecvRow
+	send   *sys.SendRow
+	replay *sys.SendRow
+	msgs   [sendRow]message
+	faults *sys.ErrorQueue
+	fault  sys.SocketFault
+	due    [64]int32
+
+	guest   wire.MAC // refreshed once a burst
+	scratch header   // of datagrams whose flow another shard owns
+	notice  ICMP
+	quote   [quoteMax]byte
+	ipID    uint32 // identification of the next fragmented datagram
+}
+
+// record is one flow's state; its key is in the table.
+type record struct {
+	fd         int
+	last       int64 // when the last datagram passed, either way
+	head, tail *ring.Frame
+	peer       wire.Addr
+	peerPort   uint16
+	hostPort   uint16 // 0: the kernel's choice, of no concern to others
+	claimed    bool   // hostPort is claimed of Ports
+	segMax     uint16 // longest segment that was not refused yet
+	want       uint8  // messages to ask for at the next receive
+	ttl        uint8  // as set on the socket; 0: the kernel's default
+	fromGuest  uint8  // bursts, saturating
+	fromHost   uint8
+	wideSend   bool // the send buffer has been raised
+	wideRecv   bool
+	hdr        header
+}
+
+// New makes the translator and finds out what the kernel offers.
+func New(cfg Config) (*UDP, error) {
+	if cfg.Flows < 1 {
+		return nil, errors.New("make UDP translator: no room for any flow")
+	}
+	u := &UDP{
+		env: cfg.Env, idle: int64(cfg.Idle), assured: int64(cfg.Assured), ports: cfg.Ports,
+		table: flow.NewTable(cfg.Flows, cfg.Env.Seed),
+		wheel: wheel.New(cfg.Flows, cfg.Env.Now),
+		rec:   make([]record, cfg.Flows), lastSlot: -1,
+		recv:   sys.NewRecvRow(recvRow),
+		send:   sys.NewSendRow(sendRow, 2*sendRow),
+		replay: sys.NewSendRow(sendRow, sendRow),
+		faults: sys.NewErrorQueue(),
+	}
+	if u.idle == 0 {
+		u.idle = int64(DefaultIdle)
+	}
+	if u.assured == 0 {
+		u.assured = int64(DefaultAssured)
+	}
+	if u.ports == nil {
+		u.ports = NewPorts()
+	}
+	u.ipID = uint32(u.table.Hash(&flow.Key{Proto: wire.ProtoUDP}))
+	u.probe()
+	return u, nil
+}
+
+// probe asks a socket that is never used. A kernel that cannot even make one
+// counts as one that offers nothing.
+func (u *UDP) probe() {
+	fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_DGRAM, 0)
+	if errno != 0 {
+		return
+	}
+	u.segment = sys.SegmentsDatagrams(fd)
+	u.gro = sys.GroDatagrams(fd) == 0
+	sys.Close(fd)
+}
+
+// Offloads tells whether rows of datagrams are sent (UDP_SEGMENT) and received
+// (UDP_GRO) as one.
+func (u *UDP) Offloads() (segment, gro bool) { return u.segment, u.gro }
+
+// Len is the number of flows.
+func (u *UDP) Len() int { return u.table.Len() }
+
+// Next is when Expire should be called; ok is false when there is no flow.
+func (u *UDP) Next() (at int64, ok bool) { return u.wheel.Next() }
+
+// Expire ends the flows whose lifetime is over. Timers are not moved when
+// datagrams pass: one that fires early is armed again from the last datagram.
+func (u *UDP) Expire() {
+	for {
+		n := u.wheel.Expire(u.env.Now, u.due[:])
+		for _, slot := range u.due[:n] {
+			r := &u.rec[slot]
+			if end := r.last + u.lifetime(r); end > u.env.Now {
+				u.wheel.Set(slot, end)
+				continue
+			}
+			u.drop(slot)
+		}
+		if n < len(u.due) {
+			return
+		}
+	}
+}
+
+// lifetime is how long r lives after its last datagram. A flow is assured once
+// both sides have spoken more than once: a query and its answer are not worth
+// three minutes of a socket.
+func (u *UDP) lifetime(r *record) int64 {
+	if r.fromGuest > 1 && r.fromHost > 1 {
+		return u.assured
+	}
+	return u.idle
+}
+
+// Flush does what a pass of the shard's loop leaves to its end: it sends what
+// was built for the guest.
+func (u *UDP) Flush() { u.env.Out.Flush() }
+
+// Close ends all flows and listeners.
+func (u *UDP) Close() {
+	for i := range u.listeners {
+		u.unlisten(&u.listeners[i])
+	}
+	u.table.All(u.drop)
+}
+
+// drop ends the flow at slot.
+func (u *UDP) drop(slot int32) {
+	r := &u.rec[slot]
+	v6 := !r.peer.Is4()
+	sys.Close(r.fd)
+	if r.claimed {
+		u.ports.release(v6, r.hostPort, u.table.Key(slot).GuestPort)
+	}
+	u.env.Pool.PutAll(r.head)
+	u.wheel.Cancel(slot)
+	u.env.Release(u.table.HashAt(slot))
+	u.table.Remove(slot)
+	*r = record{}
+	u.lastSlot = -1
+	u.env.Count.UDPClosed++
+	u.env.Count.UDPFlows = uint64(u.table.Len())
+}
