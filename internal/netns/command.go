@@ -48,7 +48,7 @@ func findCommand(name string) (string, error) {
 	if dirs == "" {
 		dirs = defaultPath
 	}
-	found := fs.ErrNotExist
+	var found error
 	for _, dir := range filepath.SplitList(dirs) {
 		if dir == "" {
 			dir = "."
@@ -58,16 +58,17 @@ func findCommand(name string) (string, error) {
 		if err == nil {
 			return path, nil
 		}
-		if errors.Is(err, fs.ErrPermission) {
-			found = err
+		if _, serr := os.Stat(path); serr == nil {
+			found = err // there, but useless
 		}
 	}
-	if errors.Is(found, fs.ErrNotExist) {
-		return "", &lineError{statusNotFound, name + ": command not found", found}
+	if found == nil {
+		return "", &lineError{statusNotFound, name + ": command not found", fs.ErrNotExist}
 	}
 	return "", commandError(name, found)
 }
 
+// executable tells why path cannot be executed, nil if it can.
 func executable(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -156,22 +156,23 @@ func (c *child) kill() {
 	c.reap()
 }
 
-// reap waits for the child's end and tells how it came.
+// reap waits for the child's end and tells how it came; if the child has not
+// come into being, that is how its helper ended.
 func (c *child) reap() syscall.WaitStatus {
-	c.reapHelper()
-	if c.pid == 0 {
-		return 0
+	ws := c.reapHelper()
+	if c.pid != 0 {
+		ws, _ = sys.Wait(c.pid)
+		c.pid = 0
 	}
-	ws, _ := sys.Wait(c.pid)
-	c.pid = 0
 	return ws
 }
 
-func (c *child) reapHelper() {
+func (c *child) reapHelper() (ws syscall.WaitStatus) {
 	if c.helper != 0 {
-		_, _ = sys.Wait(c.helper)
+		ws, _ = sys.Wait(c.helper)
 		c.helper = 0
 	}
+	return ws
 }
 
 // status is the exit status that a shell would report for ws.

@@ -31,7 +31,7 @@ type Launcher struct {
 func (l *Launcher) Run() int {
 	// The holder lives as long as this thread.
 	runtime.LockOSThread()
-	r := &run{Launcher: l, inherited: sys.Inherited(), commandFD: -1, target: newTarget()}
+	r := &run{Launcher: l, inherited: sys.Inherited(), commandFD: -1, target: newTarget(), relay: newRelay()}
 	err := r.start()
 	if err != nil {
 		r.complain(err)

@@ -45,8 +45,8 @@ type LowPort struct {
 }
 
 // handover is what the engine has to know beside the command line. Descriptors
-// are -1 where there is none. It travels in one or more messages: More says
-// that another one with further ports follows.
+// are -1 where there is none. It travels in one or more messages, which differ
+// in their ports only: More says that another one follows.
 type handover struct {
 	NetNS  int
 	Target int
@@ -80,24 +80,25 @@ func (h *handover) send(c *sys.Conn) error {
 		if !part.More {
 			return nil
 		}
-		part = handover{}
 	}
 }
 
 func receiveHandover(c *sys.Conn) (*handover, error) {
-	h := &handover{}
+	var ports []LowPort
 	b := make([]byte, 64<<10)
-	for more := true; more; {
+	for {
 		n, _, err := c.Recv(b)
 		if err != nil {
 			return nil, fmt.Errorf("receive hand-over: %w", err)
 		}
-		ports := h.Ports
+		h := &handover{}
 		if err := json.Unmarshal(b[:n], h); err != nil {
 			return nil, fmt.Errorf("decode hand-over: %w", err)
 		}
-		h.Ports = append(ports, h.Ports...)
-		more = h.More
+		ports = append(ports, h.Ports...)
+		if !h.More {
+			h.Ports = ports
+			return h, nil
+		}
 	}
-	return h, nil
 }

@@ -12,10 +12,17 @@ import (
 // that was sent to several of our processes, as by a service manager's stop.
 const sameSignal = 10 * time.Millisecond
 
-// relay passes signals on to the command. The zero value is ready.
+// relay passes signals on to the command.
 type relay struct {
 	early  []syscall.Signal
 	passed map[syscall.Signal]time.Time
+
+	now  func() time.Time
+	send func(pidfd int, sig syscall.Signal) error
+}
+
+func newRelay() relay {
+	return relay{passed: make(map[syscall.Signal]time.Time), now: time.Now, send: sys.PidfdSignal}
 }
 
 // pass sends sig to the process of the pidfd fd; a negative one means that it
@@ -25,15 +32,12 @@ func (r *relay) pass(fd int, sig syscall.Signal) {
 		r.early = append(r.early, sig)
 		return
 	}
-	now := time.Now()
+	now := r.now()
 	if last, ok := r.passed[sig]; ok && now.Sub(last) < sameSignal {
 		return
 	}
-	if r.passed == nil {
-		r.passed = make(map[syscall.Signal]time.Time)
-	}
 	r.passed[sig] = now
-	_ = sys.PidfdSignal(fd, sig)
+	_ = r.send(fd, sig) // it may have ended just now
 }
 
 // flush passes on what came before the process had started.

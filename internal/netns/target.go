@@ -29,12 +29,13 @@ type target struct {
 
 func newTarget() *target { return &target{user: -1, net: -1, process: -1, watch: -1} }
 
-// close closes all descriptors.
+// close closes all descriptors, once.
 func (t *target) close() {
-	for _, fd := range []int{t.user, t.net, t.process, t.watch} {
-		if fd >= 0 {
-			sys.Close(fd)
+	for _, fd := range []*int{&t.user, &t.net, &t.process, &t.watch} {
+		if *fd >= 0 {
+			sys.Close(*fd)
 		}
+		*fd = -1
 	}
 }
 
@@ -115,7 +116,7 @@ func (t *target) watchPath(path string) (err error) {
 	t.watch, err = sys.WatchRemoval(dir)
 	if err != nil {
 		t.watch = -1
-		return joinError("watch network namespace "+path, err, true)
+		return joinError("open network namespace "+path, err, true)
 	}
 	t.watchName = name
 	return nil

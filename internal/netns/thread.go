@@ -2,7 +2,6 @@ package netns
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"runtime"
 
@@ -16,7 +15,7 @@ func Do(ns *os.File, fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		err, restored := inside(ns, fn)
+		restored, err := inside(ns, fn)
 		if restored {
 			runtime.UnlockOSThread()
 		} // else the thread ends with this goroutine
@@ -26,18 +25,17 @@ func Do(ns *os.File, fn func() error) error {
 }
 
 // inside runs fn in ns on the calling, locked thread. restored tells whether
-// the thread is where it was.
-func inside(ns *os.File, fn func() error) (err error, restored bool) {
-	old, err := sys.ThreadNetNS()
-	if err != nil {
-		return fmt.Errorf("open own network namespace: %w", err), true
+// the thread is where it was: without /proc there is no way back.
+func inside(ns *os.File, fn func() error) (restored bool, err error) {
+	old, operr := sys.ThreadNetNS()
+	if operr == nil {
+		defer sys.Close(old)
 	}
-	defer sys.Close(old)
 	if err := sys.Setns(int(ns.Fd()), sys.CLONE_NEWNET); err != nil {
-		return joinError("enter network namespace", err, false), true
+		return true, joinError("enter network namespace", err, false)
 	}
 	err = fn()
-	return err, sys.Setns(old, sys.CLONE_NEWNET) == nil
+	return operr == nil && sys.Setns(old, sys.CLONE_NEWNET) == nil, err
 }
 
 // ErrClosed is what a closed Worker answers.

@@ -115,6 +115,9 @@ func (r *run) onFailure(from *child, n sys.Note) (status int, done bool) {
 // onReady lets the command start, or leaves the engine to itself.
 func (r *run) onReady() (status int, done bool) {
 	pid := r.engine.pid
+	if pid == 0 { // its helper was killed before it could tell
+		return r.onEngineEnd()
+	}
 	if r.attended() {
 		pid = syscall.Getpid()
 	}
@@ -146,8 +149,12 @@ func (r *run) onHolderEnd() (int, bool) {
 	return status(ws), true
 }
 
-// onEngineEnd ends us: without an engine there is no network.
+// onEngineEnd ends us: without an engine there is no network. The engine
+// watches the holder too, so it may end first when the command has ended.
 func (r *run) onEngineEnd() (int, bool) {
+	if r.holder != nil && sys.HasEnded(r.holder.pid) {
+		return r.onHolderEnd()
+	}
 	ws := r.engine.reap()
 	r.engine = nil
 	code := status(ws)

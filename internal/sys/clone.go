@@ -174,7 +174,7 @@ func (s *Script) CloseFD(fd int) {
 
 // InheritFD leaves fd open across execve.
 func (s *Script) InheritFD(fd int) {
-	s.add(stepCall, "keep a descriptor", unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0)
+	s.add(stepCall, fmt.Sprintf("pass descriptor %d on", fd), unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0)
 }
 
 // OpenAs opens a device or file for reading and writing as descriptor fd.

@@ -66,6 +66,13 @@ func Wait(pid int) (syscall.WaitStatus, error) {
 	}
 }
 
+// HasEnded tells whether the child pid has ended, and leaves it to be reaped.
+func HasEnded(pid int) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo != 0
+}
+
 // Inode returns device and inode of an open file: two namespaces are the same
 // if these are.
 func Inode(fd int) (dev, ino uint64, err error) {
