@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"penne/internal/conf"
+	"penne/internal/engine"
 	"penne/internal/netns"
 )
 
@@ -18,7 +19,7 @@ func main() { os.Exit(run(os.Args)) }
 // run returns the exit status.
 func run(argv []string) int {
 	if netns.IsEngine(argv) {
-		return netns.RunEngine(argv, serve)
+		return netns.RunEngine(argv, engine.Serve)
 	}
 	c, err := conf.Parse(argv)
 	if err != nil {

@@ -61,6 +61,7 @@ var layout = map[string]layer{
 
 	"internal/conf":     control,
 	"internal/ctl":      control,
+	"internal/engine":   control,
 	"internal/isolate":  control,
 	"internal/netns":    control,
 	"internal/portscan": control,

@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"penne/internal/conf"
+	"penne/internal/netns"
+	"penne/internal/portscan"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/shard"
+)
+
+// forwarder binds the ports of -t, -u, -T and -U. Each of the four is a lane.
+type forwarder struct {
+	lanes []*lane
+	group *shard.Group
+}
+
+// lane is one direction of one protocol.
+type lane struct {
+	proto    uint8
+	inside   bool // bound in the namespace, leading to the host
+	specs    []conf.PortSpec
+	v4, v6   bool
+	freebind bool
+	// run runs a function on a thread in the namespace where the sockets
+	// are to be.
+	run   func(func() error) error
+	low   []netns.LowPort // sockets that the launcher bound, not yet taken
+	bound []bound
+	taken portscan.Ports // ports of bound
+}
+
+// bound is a socket, and the listener that the shards know it by.
+type bound struct {
+	l    *shard.Listener
+	port uint16
+	slot int
+	auto bool
+}
+
+// add binds every explicit port of the lane. It returns the first failure of a
+// port that was named; ports of "all" are bound as far as they are free.
+func (n *lane) add() error {
+	return n.run(func() error {
+		for i := range n.specs {
+			if err := n.addSpec(&n.specs[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (n *lane) addSpec(s *conf.PortSpec) error {
+	for _, r := range s.Rules {
+		for port := int(r.First); port <= int(r.Last); port++ {
+			err := n.addPort(r, uint16(port), false)
+			if err != nil && !s.Inherited {
+				return fmt.Errorf("Failed to bind port %d (%s) for option '%s'%s", port, reason(err), s.Text, hint(err, uint16(port)))
+			}
+		}
+	}
+	if s.All {
+		return n.addAll(s)
+	}
+	return nil
+}
+
+// addAll binds every port that is free, not excluded, and not ephemeral.
+func (n *lane) addAll(s *conf.PortSpec) error {
+	low, high := ephemeral()
+	rule := conf.PortRule{Addr: s.Addr, Iface: s.Iface, First: 1, Last: 65535, ToFirst: 1, ToAddr: s.AllToAddr}
+	any := false
+	var last error
+	for port := 1; port <= 65535; port++ {
+		p := uint16(port)
+		if s.Excluded(p) || n.taken.Has(p) || (p >= low && p <= high) {
+			continue
+		}
+		if err := n.addPort(rule, p, false); err != nil {
+			last = err
+			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+				break
+			}
+			continue
+		}
+		any = true
+	}
+	if !any && last != nil {
+		return fmt.Errorf("Failed to bind any port for option '%s' (%s)", s.Text, reason(last))
+	}
+	return nil
+}
+
+// dying is how long a port may be held by a process that is about to end, such
+// as our own predecessor.
+const dying = 250 * time.Millisecond
+
+// addPort binds one port of a rule.
+func (n *lane) addPort(r conf.PortRule, port uint16, auto bool) error {
+	fd, err := n.socket(r, port)
+	for end := time.Now().Add(dying); !auto && r.First == r.Last && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		fd, err = n.socket(r, port)
+	}
+	if err != nil {
+		return err
+	}
+	n.bound = append(n.bound, bound{port: port, slot: -1, auto: auto, l: &shard.Listener{
+		FD: fd, Proto: n.proto, Inside: n.inside,
+		Target: r.ToFirst + (port - r.First), ToAddr: wire.AddrFrom(r.ToAddr),
+	}})
+	n.taken.Add(port)
+	return nil
+}
+
+func (n *lane) socket(r conf.PortRule, port uint16) (int, error) {
+	if fd, ok := n.takeLow(r, port); ok {
+		return fd, nil
+	}
+	return sys.Listener(sys.ListenOptions{
+		Addr: listenAddr(r.Addr), V4: n.v4, V6: n.v6, Iface: r.Iface, Port: port,
+		Datagram: n.proto == wire.ProtoUDP, Freebind: n.freebind,
+	})
+}
+
+// takeLow finds a socket that the launcher has bound for this port.
+func (n *lane) takeLow(r conf.PortRule, port uint16) (int, bool) {
+	for i, p := range n.low {
+		if p.TCP != (n.proto == wire.ProtoTCP) || p.Addr.Port() != port || p.Iface != r.Iface || p.Addr.Addr() != r.Addr {
+			continue
+		}
+		if p.TCP && sys.Listen(p.FD, 4096) != 0 {
+			continue
+		}
+		n.low = append(n.low[:i], n.low[i+1:]...)
+		return p.FD, true
+	}
+	return -1, false
+}
+
+func listenAddr(a netip.Addr) [16]byte {
+	if !a.IsValid() {
+		return [16]byte{}
+	}
+	return a.As16()
+}
+
+// reason is the kernel's word for an error, as strerror(3) has it.
+func reason(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		text := errno.Error()
+		return strings.ToUpper(text[:1]) + text[1:]
+	}
+	return err.Error()
+}
+
+// hint says what to do about a port that only the privileged may bind.
+func hint(err error, port uint16) string {
+	if !errors.Is(err, fs.ErrPermission) {
+		return ""
+	}
+	return fmt.Sprintf(": ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE, or 'sysctl -w net.ipv4.ip_unprivileged_port_start=%d'", port)
+}
+
+// ephemeral is the range of ports that the kernel gives to outbound sockets.
+func ephemeral() (low, high uint16) {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	words := strings.Fields(string(b))
+	if err != nil || len(words) != 2 {
+		return 32768, 60999 // the kernel's default
+	}
+	lo, err1 := strconv.ParseUint(words[0], 10, 16)
+	hi, err2 := strconv.ParseUint(words[1], 10, 16)
+	if err1 != nil || err2 != nil {
+		return 32768, 60999
+	}
+	return uint16(lo), uint16(hi)
+}
+
+// serve lets the shards take over everything that is bound.
+func (f *forwarder) serve(g *shard.Group) error {
+	f.group = g
+	for _, n := range f.lanes {
+		n.serve(g)
+	}
+	return nil
+}
+
+// serve gives new sockets of the lane to the shards.
+func (n *lane) serve(g *shard.Group) {
+	var ls []*shard.Listener
+	var at []int
+	for i := range n.bound {
+		if n.bound[i].slot < 0 {
+			ls, at = append(ls, n.bound[i].l), append(at, i)
+		}
+	}
+	if len(ls) == 0 {
+		return
+	}
+	for i, slot := range g.Listen(ls) {
+		n.bound[at[i]].slot = slot
+	}
+}
+
+// close closes every listener: the shards let go of them first.
+func (f *forwarder) close() {
+	var slots []int
+	for _, n := range f.lanes {
+		for _, b := range n.bound {
+			if b.slot >= 0 {
+				slots = append(slots, b.slot)
+			}
+		}
+	}
+	if len(slots) > 0 {
+		f.group.Unlisten(slots)
+	}
+	for _, n := range f.lanes {
+		for _, b := range n.bound {
+			sys.Close(b.l.FD)
+		}
+		n.bound = nil
+	}
+}

@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"errors"
+
+	"penne/internal/isolate"
+	"penne/internal/netns"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/shard"
+)
+
+// openInside starts the thread that lives in the namespace, which makes sockets
+// there once the capability to enter it is gone.
+func (e *engine) openInside() (err error) {
+	e.inside, err = netns.NewWorker(e.handles.NetNS)
+	return err
+}
+
+// bindPorts binds what is to be forwarded.
+func (e *engine) bindPorts() error {
+	f := &e.conf.Forward
+	here := func(fn func() error) error { return fn() }
+	for _, n := range []lane{
+		{proto: wire.ProtoTCP, specs: f.TCPIn, run: here, low: e.handles.LowPorts},
+		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, low: e.handles.LowPorts},
+		{proto: wire.ProtoTCP, specs: f.TCPOut, run: e.inside.Do, inside: true},
+		{proto: wire.ProtoUDP, specs: f.UDPOut, run: e.inside.Do, inside: true},
+	} {
+		n.v4, n.v6, n.freebind = e.rules.V4.On, e.rules.V6.On, f.Freebind
+		if n.proto == wire.ProtoTCP && e.conf.Protocols.NoTCP || n.proto == wire.ProtoUDP && e.conf.Protocols.NoUDP {
+			continue
+		}
+		if err := n.add(); err != nil {
+			return err
+		}
+		e.ports.lanes = append(e.ports.lanes, &n)
+	}
+	return nil
+}
+
+// bypass is for connections that are local on both sides.
+func (e *engine) bypass() shard.Bypass {
+	p := &e.conf.Pasta
+	return shard.Bypass{Off: p.NoSplice, ToLoopback: p.HostLoToNSLo, Socket: e.insideSocket}
+}
+
+// insideSocket takes a socket that was made in the namespace, or -1.
+func (e *engine) insideSocket(v4 bool, proto uint8) int { return -1 }
+
+// sandbox gives up what serving does not need.
+func (e *engine) sandbox() error {
+	_, err := isolate.Engine(isolate.Config{
+		KeepRoot: true, ChrootFallback: e.conf.Process.ChrootFallback, Caps: sys.CapNetBindService,
+	})
+	if errors.Is(err, isolate.ErrCgo) {
+		e.log.Warn(err.Error())
+		err = nil
+	}
+	limitHeap()
+	return err
+}

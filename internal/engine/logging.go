@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"penne/internal/conf"
+	"penne/internal/log"
+)
+
+// openLog opens the destinations that were asked for: a file alone, or standard
+// error as long as somebody reads it, and the system logger for a process in
+// the background.
+func (e *engine) openLog() error {
+	o := log.Options{Level: level(e.conf.Logging.Verbosity), JSON: e.conf.Logging.JSON}
+	switch c := &e.conf.Logging; {
+	case c.File != "":
+		f, err := log.OpenFile(c.File, c.Size)
+		if err != nil {
+			return fmt.Errorf("open log file: %w", err)
+		}
+		o.File = f
+	default:
+		o.Stderr = io.Writer(os.Stderr)
+		if !e.conf.Process.Foreground {
+			// Machines without a system logger are no reason to fail.
+			o.Syslog, _ = log.DialSyslog("", e.conf.Program, os.Getpid())
+		}
+	}
+	e.log = log.New(o)
+	for _, w := range e.conf.Warnings {
+		e.log.Warn(w)
+	}
+	return nil
+}
+
+func level(v conf.Verbosity) slog.Level {
+	switch v {
+	case conf.Quiet:
+		return log.LevelQuiet
+	case conf.Debug:
+		return slog.LevelDebug
+	case conf.Trace:
+		return log.LevelTrace
+	}
+	return slog.LevelInfo
+}

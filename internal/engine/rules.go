@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"net/netip"
+
+	"penne/internal/conf"
+	"penne/internal/fwd"
+	"penne/internal/nl"
+	"penne/internal/wire"
+)
+
+// rules makes the address rules of what was asked for, what the host has, and
+// its resolver.
+func rules(c *conf.Config, t *nl.Template, dns *resolver) *fwd.Rules {
+	r := &fwd.Rules{OurMAC: c.Net.MAC, MTU: c.Net.MTU, ScopeID: uint32(t.V6.Index)}
+	if r.MTU == 0 {
+		r.MTU = conf.MaxMTU
+	}
+	r.NoTCP, r.NoUDP, r.NoICMP = c.Protocols.NoTCP, c.Protocols.NoUDP, c.Protocols.NoICMP
+	r.V4 = family(&t.V4, given{
+		c.Net.Addr4, c.Net.Gateway4, c.Net.GuestAddr4, c.Net.Outbound4, c.Net.HostLoopback4,
+		c.Net.OutboundIf4, c.DNS.Forward4, c.DNS.Host4, dns.first(true),
+	})
+	r.V6 = family(&t.V6, given{
+		c.Net.Addr6, c.Net.Gateway6, c.Net.GuestAddr6, c.Net.Outbound6, c.Net.HostLoopback6,
+		c.Net.OutboundIf6, c.DNS.Forward6, c.DNS.Host6, dns.first(false),
+	})
+	r.LinkLocal6 = linkLocal(&r.V6, &t.V6)
+	if r.V6.Ours.IsZero() {
+		r.V6.Ours = r.LinkLocal6
+	}
+	return r
+}
+
+// given is what options say of one family.
+type given struct {
+	addr, gateway, guestMap, bind netip.Addr
+	hostLoopback                  conf.Mapping
+	bindIf                        string
+	dnsForward, dnsHost, dnsFirst netip.Addr
+}
+
+func family(t *nl.Family, o given) fwd.Family {
+	gateway := firstValid(o.gateway, t.Gateway)
+	f := fwd.Family{
+		On:         t.On,
+		Guest:      wire.AddrFrom(firstValid(o.addr, t.Addr())),
+		Gateway:    wire.AddrFrom(gateway),
+		Ours:       wire.AddrFrom(gateway),
+		GuestMap:   wire.AddrFrom(o.guestMap),
+		DNSForward: wire.AddrFrom(o.dnsForward),
+		DNSHost:    wire.AddrFrom(firstValid(o.dnsHost, o.dnsFirst)),
+		Bind:       wire.AddrFrom(o.bind),
+		BindIf:     o.bindIf,
+	}
+	if len(t.Addrs) > 0 {
+		f.Bits = uint8(t.Addrs[0].Prefix.Bits())
+	}
+	if !o.hostLoopback.Off {
+		f.HostLoopback = wire.AddrFrom(firstValid(o.hostLoopback.Addr, gateway))
+	}
+	f.GatewayResolves = gateway.IsValid() && o.dnsFirst == gateway
+	return f
+}
+
+// linkLocal is our own link-local address on the guest's link: the gateway's if
+// it is one, else the template interface's, else upstream's fe80::1.
+func linkLocal(f *fwd.Family, t *nl.Family) wire.Addr {
+	if f.Gateway.IsLinkLocal() {
+		return f.Gateway
+	}
+	return wire.AddrFrom(firstValid(t.HostLinkLocal, nl.LocalGateway6))
+}
+
+func firstValid(a ...netip.Addr) netip.Addr {
+	for _, x := range a {
+		if x.IsValid() {
+			return x
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,71 @@
+// Package shard is the per-CPU worker: one locked OS thread with its own epoll
+// instance, tap queue, flow tables, timers, frames and counters. A Group is the
+// shards of one process and the rings between them.
+//
+// One pass of a shard's loop:
+//
+//	wait       until the tap, a socket or a peer shard has something
+//	tap        read a batch, classify each frame once (package wire)
+//	translate  hand each protocol its sub-batch (tcpx, udpx, ping)
+//	sockets    give socket events to their flows
+//	timers     expire what is due
+//	flush      one ACK a flow, frames out to the tap
+//
+// A flow belongs to the shard that made it. A frame that comes in at another
+// shard is handed over (ring.Handoff), since affinity of the tap's queues is
+// the rule but not guaranteed. Nothing else is shared on the packet path; the
+// control thread talks to shards by messages taken at the top of the loop.
+package shard
+
+import (
+	"penne/internal/fwd"
+	"penne/internal/ndp"
+	"penne/tap"
+)
+
+// Sizes of one process, divided among its shards.
+const (
+	// MaxFlows is the most TCP and UDP flows each (DESIGN: 2^17).
+	MaxFlows = 1 << 17
+	// maxSpliced is the most connections of each shard that bypass the tap.
+	maxSpliced = 1 << 16
+	// maxPings is the most ICMP echo identifiers at once.
+	maxPings = 4096
+	// framesPerShard is the arena of each: 144 MiB of address space, of
+	// which only what is in use becomes resident.
+	framesPerShard = 2048
+	// keepFrames stay resident when an idle shard gives memory back.
+	keepFrames = 32
+	// outFrames is the set that is filled again and again for the guest:
+	// small enough to stay in a second-level cache.
+	outFrames = 16
+	// eventBatch is the most readiness reports taken in one wait.
+	eventBatch = 128
+	// handoffFrames bounds each ring between two shards.
+	handoffFrames = 1024
+)
+
+// Config says what a Group is made of.
+type Config struct {
+	// Ports are the tap's queues, one a shard, 1 to 16.
+	Ports []tap.Port
+	// Rules are the first address rules; SetRules replaces them.
+	Rules *fwd.Rules
+	// Guest is shared with the control thread.
+	Guest *fwd.Guest
+	// Flows bounds the flows of TCP and of UDP over all shards; 0 means
+	// MaxFlows. The caller lowers it to what RLIMIT_NOFILE can serve.
+	Flows int
+	// Pin binds shard i to the i-th CPU that the process may use.
+	Pin bool
+	// NDP configures router advertisements.
+	NDP ndp.Config
+	// Bypass is for connections that are local on both sides.
+	Bypass Bypass
+	// Warn is called from a shard's thread, once by each shard, when the
+	// kernel refuses ping sockets.
+	Warn func(err error)
+	// Failed is called once, from a shard's thread, when its Port is gone
+	// for good; the Group should then be closed.
+	Failed func(err error)
+}

@@ -1,0 +1,238 @@
+package shard
+
+import (
+	"penne/internal/fwd"
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/shard/flow"
+	"penne/tcpx"
+)
+
+// Listener is a bound socket whose connections or datagrams cross to the other
+// side. All shards watch the same descriptor, and the kernel wakes one of them
+// for a connection (EPOLLEXCLUSIVE), so that a port costs one socket however
+// many shards there are.
+type Listener struct {
+	// FD is non-blocking, bound, and listening if it is a stream. It stays
+	// the control thread's, which closes it after Group.Unlisten.
+	FD int
+	// Proto is wire.ProtoTCP or wire.ProtoUDP.
+	Proto uint8
+	// Inside is set for a socket in the namespace (-T, -U): its peers are
+	// led to the host. Else they are led to the guest.
+	Inside bool
+	// Target is the port on the other side.
+	Target uint16
+	// ToAddr is the address on the other side; zero means the default one.
+	ToAddr wire.Addr
+}
+
+// Bypass says how connections that are local on both sides avoid the tap.
+type Bypass struct {
+	// Off sends them through the tap as well (--no-splice).
+	Off bool
+	// ToLoopback leads them to the guest's loopback instead of its address
+	// (--host-lo-to-ns-lo).
+	ToLoopback bool
+	// Socket returns a fresh non-blocking socket made inside the namespace,
+	// or -1 when none is there right now: Group.SocketsReady tells when to
+	// ask again. Safe for concurrent use.
+	Socket func(v4 bool, proto uint8) int
+}
+
+const (
+	// acceptBatch bounds the connections taken from one listener in a pass.
+	acceptBatch = 64
+	// maxParked bounds connections that wait for a socket inside.
+	maxParked = 256
+	// retryAccept is how long a listener rests after the kernel had no
+	// descriptor left for a connection, unless a flow ends before; in
+	// nanoseconds. Connections wait in the listener's backlog meanwhile.
+	retryAccept = 50_000_000
+)
+
+// parked is an accepted connection that waits for a socket inside.
+type parked struct {
+	fd int
+	to wire.Addr
+	l  *Listener
+}
+
+// listening is a shard's view of all listeners; an index is never used for
+// another listener again while its events may be under way.
+type listening struct {
+	all     []*Listener // by token slot; nil after Unlisten
+	resting []int32     // listeners not watched until restUntil
+	until   int64
+	parked  []parked
+}
+
+func (s *Shard) watch(l *Listener, slot int32) {
+	for int(slot) >= len(s.listen.all) {
+		s.listen.all = append(s.listen.all, nil)
+	}
+	s.listen.all[slot] = l
+	if !s.arm(slot) {
+		s.count.Drop(stats.NoSocket)
+	}
+}
+
+func (s *Shard) arm(slot int32) bool {
+	l := s.listen.all[slot]
+	kind := flow.KindListenTCP
+	if l.Proto == wire.ProtoUDP {
+		kind = flow.KindListenUDP
+	}
+	return s.env.Epoll.Add(l.FD, sys.EPOLLIN|sys.EPOLLEXCLUSIVE, uint64(flow.NewToken(kind, 0, slot))) == 0
+}
+
+func (s *Shard) unwatch(slot int32) {
+	if l := s.listen.all[slot]; l != nil {
+		s.env.Epoll.Del(l.FD)
+		s.listen.all[slot] = nil
+	}
+}
+
+// accept takes what a TCP listener has.
+func (s *Shard) accept(slot int32) {
+	l := s.listen.all[slot]
+	if l == nil {
+		return
+	}
+	var peer sys.Sockaddr
+	for range acceptBatch {
+		fd, errno := sys.Accept(l.FD, &peer)
+		switch errno {
+		case 0:
+			s.route(fd, &peer, l)
+		case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM:
+			s.count.Drop(stats.NoSocket)
+			s.restListener(slot)
+			return
+		case sys.EAGAIN:
+			return
+		default: // the connection failed before we took it (accept(2)): the next one
+		}
+	}
+}
+
+// restListener stops watching a listener that cannot be served now.
+func (s *Shard) restListener(slot int32) {
+	s.env.Epoll.Del(s.listen.all[slot].FD)
+	s.listen.resting = append(s.listen.resting, slot)
+	s.listen.until = s.env.Now + retryAccept
+}
+
+// wakeListeners watches resting listeners again when their time has come.
+func (s *Shard) wakeListeners() {
+	if len(s.listen.resting) == 0 || s.env.Now < s.listen.until {
+		return
+	}
+	for _, slot := range s.listen.resting {
+		if s.listen.all[slot] != nil {
+			s.arm(slot)
+		}
+	}
+	s.listen.resting = s.listen.resting[:0]
+}
+
+// route sends an accepted connection its way: to the host, to the guest past
+// the tap, or to the guest through it.
+func (s *Shard) route(fd int, sa *sys.Sockaddr, l *Listener) {
+	ip, port, _, ok := sa.Inet()
+	peer := wire.Addr(ip)
+	switch {
+	case !ok:
+		sys.Close(fd)
+	case l.Inside:
+		s.toHost(fd, &peer, l)
+	case peer.IsLoopback() && !s.group.bypass.Off:
+		s.toNamespace(fd, &peer, l)
+	default:
+		s.toTap(fd, &peer, port, l)
+	}
+}
+
+// toHost joins a connection from inside to a socket on the host.
+func (s *Shard) toHost(fd int, peer *wire.Addr, l *Listener) {
+	to := l.ToAddr
+	if to.IsZero() {
+		to = fwd.Loopback(peer)
+	}
+	family := sys.AF_INET6
+	if to.Is4() {
+		family = sys.AF_INET
+	}
+	out, errno := sys.Socket(family, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	if errno != 0 {
+		s.count.Drop(stats.NoSocket)
+		sys.Reset(fd)
+		return
+	}
+	s.join(fd, out, &to, l.Target)
+}
+
+// toNamespace joins a local connection on the host to a socket inside.
+func (s *Shard) toNamespace(fd int, peer *wire.Addr, l *Listener) {
+	to := l.ToAddr
+	switch {
+	case !to.IsZero():
+	case s.group.bypass.ToLoopback:
+		to = fwd.Loopback(peer)
+	default:
+		to = s.env.Guest.Addr(peer, s.env.Rules)
+	}
+	s.inside(parked{fd, to, l})
+}
+
+// inside connects p to its target in the namespace, or parks it until a socket
+// is there.
+func (s *Shard) inside(p parked) {
+	in := s.group.bypass.Socket(p.to.Is4(), wire.ProtoTCP)
+	if in >= 0 {
+		s.join(p.fd, in, &p.to, p.l.Target)
+		return
+	}
+	if len(s.listen.parked) == maxParked {
+		s.count.Drop(stats.NoSocket)
+		sys.Reset(p.fd)
+		return
+	}
+	s.listen.parked = append(s.listen.parked, p)
+}
+
+// unpark tries parked connections again, oldest first.
+func (s *Shard) unpark() {
+	waiting := s.listen.parked
+	s.listen.parked = make([]parked, 0, maxParked)
+	for _, p := range waiting {
+		s.inside(p)
+	}
+}
+
+func (s *Shard) join(a, b int, to *wire.Addr, port uint16) {
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(to), to.Is4(), port, s.env.Rules.ScopeOf(to))
+	if errno := sys.Connect(b, &sa); errno != 0 && errno != sys.EINPROGRESS {
+		sys.Reset(a)
+		sys.Close(b)
+		return
+	}
+	s.relay.Open(a, b)
+}
+
+// toTap opens the connection towards the guest as frames.
+func (s *Shard) toTap(fd int, peer *wire.Addr, port uint16, l *Listener) {
+	from, ok := s.env.Rules.ToGuest(peer, s.env.Guest)
+	to := l.ToAddr
+	if to.IsZero() {
+		to = s.env.Guest.Addr(peer, s.env.Rules)
+	}
+	if !ok || to.IsZero() {
+		s.count.Drop(stats.BadSource)
+		sys.Reset(fd)
+		return
+	}
+	s.tcp.Accept(fd, tcpx.Inbound{Peer: from, PeerPort: port, Guest: to, GuestPort: l.Target})
+}

@@ -1,0 +1,269 @@
+package shard
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"penne/internal/fwd"
+	"penne/internal/ndp"
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/ring"
+	"penne/shard/env"
+	"penne/shard/flow"
+	"penne/tap"
+	"penne/tcpx"
+	"penne/tcpx/splice"
+	"penne/udpx"
+	"penne/udpx/ping"
+)
+
+// Shard is one worker. All fields but mail and asleep belong to its thread
+// once run has started.
+type Shard struct {
+	env   env.Env
+	arena *ring.Arena
+	port  tap.Port
+	group *Group
+	count stats.Counters
+
+	tcp  *tcpx.TCP
+	udp  *udpx.UDP
+	ping *ping.Ping
+	ndp  *ndp.Responder
+	// relay joins connections that bypass the tap.
+	relay  *splice.Relay
+	listen listening
+
+	rx, tcpIn, udpIn, pingIn ring.Batch
+	guestMAC                 [6]byte // last source address seen, to notice a change
+	events                   []sys.Event
+	due                      bool // the tap may hold frames
+	pushed                   []bool
+	idle                     bool // memory was given back since the last traffic
+	done                     bool
+
+	wake   int         // eventfd
+	asleep atomic.Bool // about to block, or blocked: peers must signal wake
+	mail   mailbox
+}
+
+// mailbox carries the control thread's messages to a shard.
+type mailbox struct {
+	mu    sync.Mutex // guards queue; held for an append or a swap only
+	queue []func(*Shard)
+	flag  atomic.Bool // queue may be non-empty
+}
+
+func newShard(id int, cfg *Config, g *Group) (*Shard, error) {
+	s := &Shard{group: g, port: cfg.Ports[id], events: make([]sys.Event, eventBatch), pushed: make([]bool, len(cfg.Ports))}
+	var err error
+	if s.arena, err = ring.NewArena(framesPerShard, uint8(id)); err != nil {
+		return nil, fmt.Errorf("make shard %d: %w", id, err)
+	}
+	if s.env.Epoll, err = sys.NewEpoll(eventBatch); err != nil {
+		return nil, fmt.Errorf("make shard %d: %w", id, err)
+	}
+	if s.wake, err = sys.NewEventFD(); err != nil {
+		return nil, fmt.Errorf("make shard %d: create event counter: %w", id, err)
+	}
+	s.env.Shard, s.env.Now = uint8(id), sys.Now()
+	s.env.Rules, s.env.Guest = cfg.Rules, cfg.Guest
+	s.env.Pool = ring.NewPool(s.arena)
+	s.env.Out = ring.NewOut(s.env.Pool, outFrames, s.port)
+	s.env.Count, s.env.Seed = &s.count, &g.seed
+	if len(cfg.Ports) > 1 {
+		s.env.Directory, s.env.HandOff = g.directory, s.handOff
+	}
+	s.port.SetCounters(&s.count)
+	return s, s.translators(cfg, g)
+}
+
+func (s *Shard) translators(cfg *Config, g *Group) (err error) {
+	flows := max(cfg.Flows/len(cfg.Ports), 1)
+	if s.tcp, err = tcpx.New(tcpx.Config{Env: &s.env, Flows: flows}); err != nil {
+		return err
+	}
+	if s.udp, err = udpx.New(udpx.Config{Env: &s.env, Flows: flows, Ports: g.ports}); err != nil {
+		return err
+	}
+	s.ping, err = ping.New(ping.Config{Env: &s.env, Flows: min(flows, maxPings), Warn: cfg.Warn})
+	if err != nil {
+		return err
+	}
+	s.ndp = ndp.New(cfg.NDP)
+	s.relay = splice.New(&s.env, maxSpliced/len(cfg.Ports))
+	for _, w := range [...]struct {
+		fd   int
+		kind flow.Kind
+	}{{s.port.FD(), flow.KindTap}, {s.wake, flow.KindWake}} {
+		if errno := s.env.Epoll.Add(w.fd, sys.EPOLLIN, uint64(flow.NewToken(w.kind, 0, 0))); errno != 0 {
+			return fmt.Errorf("watch descriptor %d: %w", w.fd, errno)
+		}
+	}
+	return nil
+}
+
+// run is the shard's thread.
+func (s *Shard) run() {
+	runtime.LockOSThread() // never unlocked: the thread ends with the shard
+	sys.BlockThreadSignals()
+	for !s.done {
+		n := s.wait()
+		s.env.Now = sys.Now()
+		s.takeMail()
+		s.dispatch(s.events[:n])
+		s.takeHanded()
+		s.drainTap()
+		s.expire()
+		s.flush()
+	}
+	s.close()
+}
+
+// rawWait is how long a shard waits inside a raw system call, holding its
+// scheduler slot, before it waits the Go way: a wake-up from the raw call is
+// cheaper by several microseconds, and traffic that pauses for less than this
+// never pays the difference. The runtime has two slots more than shards.
+const rawWait = time.Millisecond
+
+// wait returns how many events it put into s.events. It blocks unless frames
+// may be left in the tap or messages have arrived.
+func (s *Shard) wait() int {
+	if s.due || s.relay.Pending() || s.mail.flag.Load() {
+		return s.env.Epoll.Poll(s.events)
+	}
+	if n := s.env.Epoll.Poll(s.events); n > 0 {
+		return n
+	}
+	timeout := s.timeout()
+	if timeout == 0 {
+		return 0
+	}
+	s.asleep.Store(true)
+	defer s.asleep.Store(false)
+	if s.group.pendingFor(s) || s.mail.flag.Load() {
+		return 0
+	}
+	s.count.Wakeups++
+	if timeout < 0 || timeout > rawWait {
+		if n := s.env.Epoll.WaitRaw(s.events, rawWait); n > 0 || s.mail.flag.Load() {
+			return n
+		}
+		if timeout > 0 {
+			timeout -= rawWait
+		}
+		s.rest()
+	}
+	return s.env.Epoll.Wait(s.events, timeout)
+}
+
+// rest gives memory back once after each burst of traffic.
+func (s *Shard) rest() {
+	if !s.idle {
+		s.env.Pool.Trim(keepFrames)
+		s.idle = true
+	}
+}
+
+// timeout is the time to the next timer; negative means none.
+func (s *Shard) timeout() time.Duration {
+	next, any := int64(0), false
+	for _, t := range [...]func() (int64, bool){s.tcp.Next, s.udp.Next, s.ping.Next} {
+		if at, ok := t(); ok && (!any || at < next) {
+			next, any = at, true
+		}
+	}
+	if len(s.listen.resting) > 0 && (!any || s.listen.until < next) {
+		next, any = s.listen.until, true
+	}
+	if !any {
+		return -1
+	}
+	return time.Duration(max(0, next-sys.Now()))
+}
+
+func (s *Shard) dispatch(events []sys.Event) {
+	for _, ev := range events {
+		tok := flow.Token(ev.Token)
+		switch tok.Kind() {
+		case flow.KindTap:
+			s.due = true
+		case flow.KindWake:
+			sys.Drain(s.wake)
+		case flow.KindTCP:
+			s.tcp.Event(tok, ev.Bits)
+		case flow.KindUDP:
+			s.udp.Event(tok, ev.Bits)
+		case flow.KindPing:
+			s.ping.Event(tok, ev.Bits)
+		case flow.KindSplice:
+			s.relay.Event(tok, ev.Bits)
+		case flow.KindListenTCP:
+			s.accept(tok.Slot())
+		}
+	}
+}
+
+func (s *Shard) expire() {
+	s.tcp.Expire()
+	s.udp.Expire()
+	s.ping.Expire()
+	s.wakeListeners()
+}
+
+func (s *Shard) flush() {
+	s.tcp.Flush()
+	s.udp.Flush()
+	s.ping.Flush()
+	s.relay.Flush()
+	s.env.Out.Flush()
+	s.sendHome()
+	s.signalPeers()
+}
+
+// close ends every flow, so that peers learn of it, and frees what is owned.
+func (s *Shard) close() {
+	s.tcp.Close()
+	s.udp.Close()
+	s.ping.Close()
+	s.relay.Close()
+	for _, p := range s.listen.parked {
+		sys.Reset(p.fd)
+	}
+	s.env.Out.Flush()
+	s.env.Epoll.Close()
+	sys.Close(s.wake)
+	s.port.Close()
+	s.arena.Close()
+}
+
+// takeMail runs the control thread's messages.
+func (s *Shard) takeMail() {
+	if !s.mail.flag.Load() {
+		return
+	}
+	s.mail.mu.Lock()
+	queue := s.mail.queue
+	s.mail.queue = nil
+	s.mail.flag.Store(false)
+	s.mail.mu.Unlock()
+	for _, fn := range queue {
+		fn(s)
+	}
+}
+
+// post queues fn for the shard's thread and wakes it.
+func (s *Shard) post(fn func(*Shard)) {
+	s.mail.mu.Lock()
+	s.mail.queue = append(s.mail.queue, fn)
+	s.mail.flag.Store(true)
+	s.mail.mu.Unlock()
+	sys.Signal(s.wake)
+}
+
+// rules is posted by Group.SetRules.
+func (s *Shard) setRules(r *fwd.Rules) { s.env.Rules = r }
