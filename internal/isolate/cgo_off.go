@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package isolate
+
+func linkedWithCgo() bool { return false }

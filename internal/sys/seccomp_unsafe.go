@@ -1,0 +1,42 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// LoadSeccomp puts all threads of the process under the filter. no_new_privs
+// is set.
+func LoadSeccomp(prog []SockFilter) error {
+	if len(prog) == 0 || len(prog) > unix.BPF_MAXINSNS {
+		return fmt.Errorf("load seccomp filter: %d instructions", len(prog))
+	}
+	// Before Linux 5.16 a filter brings mitigations against speculation with
+	// it, which are for code that runs untrusted code: we do not.
+	flags := uintptr(unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+	err := seccompFilter(flags, prog)
+	if errors.Is(err, unix.EINVAL) { // Linux 4.17
+		err = seccompFilter(unix.SECCOMP_FILTER_FLAG_TSYNC, prog)
+	}
+	return err
+}
+
+// seccompFilter passes prog by pointers that live for the call: the kernel
+// copies the program.
+func seccompFilter(flags uintptr, prog []SockFilter) error {
+	p := &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
+	tid, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(p)))
+	runtime.KeepAlive(p)
+	if errno != 0 {
+		return os.NewSyscallError("seccomp", errno)
+	}
+	if tid != 0 {
+		return fmt.Errorf("seccomp: thread %d has another filter", tid)
+	}
+	return nil
+}
