@@ -76,9 +76,46 @@ func (t *TCP) limitHold(c *conn) {
 	}
 }
 
+// Acknowledgments that wait for an answer. A request is worth no segment of its
+// own if the answer comes at once and carries the acknowledgment; RFC 9293
+// section 3.8.6.3 allows half a second of waiting, Linux takes 40 ms.
+const (
+	// answerTime is how soon an answer must follow to be waited for.
+	answerTime = 1e6
+	// chatSure is how many quick answers in a row it takes to wait for the
+	// next; a wait in vain costs chatMiss of them.
+	chatSure, chatMiss = 4, 32
+)
+
+// answers is called when octets go to the guest: were they a quick answer?
+func (t *TCP) answers(c *conn) {
+	if t.env.Now-c.took < answerTime && c.chat < chatSure {
+		c.chat++
+	}
+}
+
+// mayWait tells whether the acknowledgment of a small request should wait for
+// the answer.
+func (t *TCP) mayWait(c *conn) bool {
+	now := t.env.Now
+	if c.chat < chatSure || c.guestFIN || c.rcvNxt-c.rcvAck >= uint32(c.mss) || t.windowMoved(c) {
+		return false
+	}
+	if c.delayedAt == 0 {
+		c.delayedAt = now
+	}
+	if now-c.delayedAt >= answerTime {
+		c.chat = -chatMiss
+		return false
+	}
+	c.ackAt = earliest(c.ackAt, c.delayedAt+answerTime)
+	return true
+}
+
 // acknowledge sends one acknowledgment if the guest should hear something.
 func (t *TCP) acknowledge(c *conn) {
-	if c.ackNow || c.ackTo != c.rcvAck || t.windowMoved(c) {
+	switch {
+	case c.ackNow, c.ackTo != c.rcvAck && !t.mayWait(c), c.ackTo == c.rcvAck && t.windowMoved(c):
 		t.sendControl(c, wire.ACK, c.max, nil)
 	}
 	if c.tail == nil && !c.guestFIN && c.edge-c.rcvNxt < uint32(c.mss) {

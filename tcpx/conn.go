@@ -54,6 +54,7 @@ type conn struct {
 	guestScale, scale uint8 // shift counts: the guest's, and ours if scaled
 	dupAcks           uint8
 	tries             uint8 // expiries of the retransmission timer in a row
+	chat              int8  // how sure it is that answers carry acknowledgments: see ack.go
 	probes            uint8 // keepalive probes unanswered in a row
 	strayLen          uint8 // frames in strays
 
@@ -84,8 +85,10 @@ type conn struct {
 
 	// Deadlines (Env.Now; 0: none). armed is what the wheel has.
 	rtxAt, ackAt, idleAt, rttAt, armed int64
+	delayedAt                          int64 // since when an acknowledgment waits for an answer to ride on
 	heard                              int64 // when the guest last sent anything
 	moved                              int64 // when data last moved, either way
+	took                               int64 // when data was last taken
 
 	// Headers made with the flow: see header.go.
 	ipSum, l4Sum uint32

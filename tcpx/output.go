@@ -10,7 +10,7 @@ import (
 func (t *TCP) stamp(c *conn, s *outSegment) {
 	s.ack = c.ackTo
 	s.window, c.edge = offer(c.ackTo, c.rcvNxt, t.roomFor(c), c.edge, c.scale)
-	c.rcvAck, c.ackNow = c.ackTo, false
+	c.rcvAck, c.ackNow, c.delayedAt = c.ackTo, false, 0
 }
 
 // sendControl sends a segment without payload.
@@ -102,6 +102,7 @@ func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 // octets. push and fin go to the last of them.
 func (t *TCP) sendPeeked(c *conn, n int, push, fin bool) {
 	s := outSegment{flags: wire.ACK}
+	t.answers(c)
 	t.stamp(c, &s)
 	frames := 0
 	for left := n; left > 0; frames++ {

@@ -1,7 +1,9 @@
 package tcpx
 
 import (
+	"penne/internal/stats"
 	"penne/internal/sys"
+	"penne/internal/wire"
 	"penne/ring"
 )
 
@@ -14,7 +16,7 @@ import (
 func (t *TCP) keep(c *conn, f *ring.Frame, skip, n uint32) bool {
 	f.SetBounds(f.Offset()+int(skip), f.Len()-int(skip))
 	f.H.PayloadLen = n
-	if c.blocked && c.tailEnd != nil && append2(c.tailEnd, f) {
+	if c.blocked && c.tailEnd != nil && absorb(c.tailEnd, f) {
 		c.tailLen += n
 		return true
 	}
@@ -35,8 +37,8 @@ func (t *TCP) keep(c *conn, f *ring.Frame, skip, n uint32) bool {
 	return true
 }
 
-// append2 copies the payload of b behind that of a, if it fits.
-func append2(a, b *ring.Frame) bool {
+// absorb copies the payload of b behind that of a, if it fits.
+func absorb(a, b *ring.Frame) bool {
 	room, p := a.TailRoom(), b.L4Payload()
 	if len(p) > len(room) {
 		return false
@@ -63,7 +65,7 @@ func (t *TCP) sendTail(c *conn) {
 		t.sent(c, uint32(n))
 		if n < asked.octets {
 			c.blocked = true
-			t.compact(c)
+			t.store(c)
 		}
 	}
 	if c.tail == nil && c.guestFIN && !c.shut && !c.failed {
@@ -109,12 +111,27 @@ func (t *TCP) sent(c *conn, n uint32) {
 	}
 }
 
+// store keeps what the socket refused. When the pool is down to what the tap
+// needs to go on, a tail that is not acknowledged is dropped instead: the guest
+// will repeat it, and one slow remote cannot stop the others.
+func (t *TCP) store(c *conn) {
+	t.compact(c)
+	if t.env.Pool.Free() >= t.reserve || c.guestFIN || wire.SeqLT(c.inSocket(), c.ackTo) {
+		return
+	}
+	t.env.Count.Drop(stats.NoFrame)
+	t.env.Pool.PutAll(c.tail)
+	c.rcvNxt -= c.tailLen
+	c.tail, c.tailEnd, c.tailLen, c.tailSkip = nil, nil, 0, 0
+	c.held.n = 0
+}
+
 // compact is called when the socket has refused part of the tail: from now on
 // frames of it may stay for long, so small ones are put together.
 func (t *TCP) compact(c *conn) {
 	for f := c.tail; f != nil; {
 		next := f.Next
-		if next == nil || !append2(f, next) {
+		if next == nil || !absorb(f, next) {
 			t.env.Count.TCPTailFrames++
 			f = next
 			continue
