@@ -161,6 +161,11 @@ func (s *stage) handles() (*Handles, error) {
 		sys.SetCloseOnExec(p.FD)
 	}
 	h.NetNS = inherited(s.hand.NetNS, "network namespace")
+	if s.hand.Mounted {
+		if err := s.unmounted(h); err != nil {
+			return nil, err
+		}
+	}
 	if h.Target = inherited(s.hand.Target, "target process"); h.Target != nil {
 		go s.watchTarget(h.Target)
 	}
@@ -174,6 +179,18 @@ func (s *stage) handles() (*Handles, error) {
 	h.User = user
 	h.Ready = sync.OnceValue(s.ready)
 	return h, nil
+}
+
+// unmounted opens the network namespace anew, past the file system.
+func (s *stage) unmounted(h *Handles) error {
+	old, fd := h.NetNS, -1
+	err := Do(old, func() (err error) {
+		fd, err = sys.ThreadNetNS()
+		return err
+	})
+	old.Close()
+	h.NetNS = inherited(fd, "network namespace")
+	return err
 }
 
 func inherited(fd int, name string) *os.File {

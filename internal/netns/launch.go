@@ -147,6 +147,7 @@ func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
 			Target:    r.target.process,
 			Watch:     r.target.watch,
 			WatchName: r.target.watchName,
+			Mounted:   r.Config.Pasta.Netns != "",
 			Attended:  r.attended(),
 			Command:   r.command != nil,
 			Ports:     ports,

@@ -53,6 +53,9 @@ type handover struct {
 	Watch  int
 	// WatchName is the name in the watched directory.
 	WatchName string
+	// Mounted says that NetNS was opened by a path: as long as it is open,
+	// that cannot be unmounted.
+	Mounted bool
 	// Attended says that the launcher stays.
 	Attended bool
 	// Command says that there is a command, which ends the engine.

@@ -231,6 +231,30 @@ func TestConnCarriesOrderAndEnd(t *testing.T) {
 	}
 }
 
+// What the other end said is received even if it ended without reading ours.
+func TestConnUnread(t *testing.T) {
+	a, fd, err := ConnPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b, err := NewConn(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.Send([]byte("unread")), b.Send([]byte("last words"))); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	buf := make([]byte, 16)
+	if n, _, err := a.Recv(buf); err != nil || string(buf[:n]) != "last words" {
+		t.Errorf("received %q, %v", buf[:n], err)
+	}
+	if _, _, err := a.Recv(buf); !errors.Is(err, io.EOF) {
+		t.Errorf("then %v, want EOF", err)
+	}
+}
+
 func TestNoteRoundTrip(t *testing.T) {
 	want := Note{1, 2, 0xffffffff}
 	got, ok := ParseNote(want.Bytes())

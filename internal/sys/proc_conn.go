@@ -75,14 +75,18 @@ func (c *Conn) Recv(b []byte) (n int, fds []int, err error) {
 	oob := make([]byte, unix.CmsgSpace(4*maxPassed))
 	var oobn int
 	rerr := c.rc.Read(func(fd uintptr) bool {
-		n, oobn, _, _, err = unix.Recvmsg(int(fd), b, oob, unix.MSG_CMSG_CLOEXEC)
-		return err != unix.EAGAIN && err != unix.EINTR
+		for {
+			n, oobn, _, _, err = unix.Recvmsg(int(fd), b, oob, unix.MSG_CMSG_CLOEXEC)
+			// ECONNRESET says, once and before what there is to
+			// read, that the other end did not read all of ours.
+			if err != unix.ECONNRESET && err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
+		}
 	})
 	switch {
 	case rerr != nil:
 		return 0, nil, rerr
-	case err == unix.ECONNRESET: // it ended with messages of ours unread
-		return 0, nil, io.EOF
 	case err != nil:
 		return 0, nil, os.NewSyscallError("receive", err)
 	case n == 0:

@@ -1,0 +1,362 @@
+package lifecycle
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"penne/internal/sys"
+)
+
+// entryFlags is how the product is linked; see sys.Inherited.
+const entryFlags = "-s -w -E penne/internal/sys.entry"
+
+// patience bounds what happens in milliseconds unless something is wrong.
+const patience = 20 * time.Second
+
+// bin is the directory with the binaries, which everybody may enter.
+var bin string
+
+// nextUID counts the users of tests; no account has such a number.
+var nextUID atomic.Int32
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "penne-lifecycle-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	bin = dir
+	if err := build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+func build(dir string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-ldflags", entryFlags, "-o", filepath.Join(dir, "penne"), "penne/cmd/penne")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build penne: %w: %s", err, out)
+	}
+	return os.Symlink("penne", filepath.Join(dir, "pasta"))
+}
+
+// user is whom a test's processes run as.
+type user struct {
+	t   *testing.T
+	uid int
+	dir string // the user's own, writable
+}
+
+// newUser makes an unprivileged user; at the end of the test nothing of its
+// processes may be left.
+func newUser(t *testing.T) *user {
+	t.Helper()
+	openTun(t)
+	u := &user{t: t, uid: os.Geteuid()}
+	dir, err := os.MkdirTemp("", "penne-user-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	u.dir = dir
+	if u.uid == 0 {
+		u.uid = 1<<20*60 + int(nextUID.Add(1))
+		if err := os.Chown(dir, u.uid, u.uid); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { u.mustBeGone() })
+	}
+	requireUserNS(u)
+	return u
+}
+
+// openTun lets everybody make taps, as most systems do and some test machines
+// do not.
+func openTun(t *testing.T) {
+	t.Helper()
+	const tun = "/dev/net/tun"
+	info, err := os.Stat(tun)
+	if err != nil {
+		t.Skipf("no tap can be made here: %v", err)
+	}
+	if info.Mode().Perm()&0o006 == 0o006 {
+		return
+	}
+	if err := os.Chmod(tun, 0o666); err != nil {
+		t.Skipf("%s is for root only: %v", tun, err)
+	}
+}
+
+func requireUserNS(u *user) {
+	u.t.Helper()
+	if out, err := u.command("unshare", "-Urn", "true").CombinedOutput(); err != nil {
+		u.t.Skipf("user namespaces are forbidden here: %v: %s", err, out)
+	}
+}
+
+// command prepares a command of the user. The program "pasta" is ours, and
+// quiet.
+func (u *user) command(argv ...string) *exec.Cmd {
+	if argv[0] == "pasta" {
+		argv = append([]string{filepath.Join(bin, "pasta"), "-q"}, argv[1:]...)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = u.dir
+	cmd.Env = []string{"PATH=" + bin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + u.dir}
+	if os.Geteuid() == 0 && u.uid != 0 {
+		id := uint32(u.uid)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
+	}
+	return cmd
+}
+
+// run is a command that has been started.
+type run struct {
+	*exec.Cmd
+	t      *testing.T
+	pidfd  *os.File
+	out    *lines
+	stdout bytes.Buffer
+	stderr bytes.Buffer
+	status int
+}
+
+// start starts a command; its standard output can be read by lines.
+func (u *user) start(argv ...string) *run {
+	u.t.Helper()
+	r := &run{Cmd: u.command(argv...), t: u.t}
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	r.Stdout, r.Stderr = pw, &r.stderr
+	r.out = newLines(io.TeeReader(pr, &r.stdout))
+	if err := r.Start(); err != nil {
+		u.t.Fatal(err)
+	}
+	pw.Close()
+	u.t.Cleanup(func() { pr.Close() })
+	fd, err := sys.PidfdOpen(r.Process.Pid)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	r.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	return r
+}
+
+// wait waits for the command's end and returns its status, 128 and more for a
+// signal.
+func (r *run) wait() int {
+	r.t.Helper()
+	guard := time.AfterFunc(patience, func() {
+		r.t.Errorf("%v did not end; processes: %v", r.Args, processes(0))
+		_ = r.Process.Kill()
+	})
+	_ = r.Wait()
+	guard.Stop()
+	r.pidfd.Close()
+	ws, _ := r.ProcessState.Sys().(syscall.WaitStatus)
+	r.status = ws.ExitStatus()
+	if ws.Signaled() {
+		r.status = 128 + int(ws.Signal())
+	}
+	return r.status
+}
+
+// signal sends a signal to the command's process.
+func (r *run) signal(sig syscall.Signal) {
+	r.t.Helper()
+	if err := r.Process.Signal(sig); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// expectLine reads the next line of output.
+func (r *run) expectLine(want string) {
+	r.t.Helper()
+	if got := r.out.next(); got != want {
+		r.t.Fatalf("%v prints %q, want %q (errors %q)", r.Args, got, want, r.stderr.String())
+	}
+}
+
+// finish runs a command to its end.
+func (u *user) finish(argv ...string) *run {
+	u.t.Helper()
+	r := u.start(argv...)
+	r.wait()
+	r.out.rest()
+	return r
+}
+
+// expect checks status and the two outputs; a nil text is not compared.
+func (r *run) expect(status int, stdout, stderr string) {
+	r.t.Helper()
+	if r.status != status || r.stdout.String() != stdout || r.stderr.String() != stderr {
+		r.t.Errorf("%v: status %d, output %q, errors %q,\nwant %d, %q, %q",
+			r.Args[1:], r.status, r.stdout.String(), r.stderr.String(), status, stdout, stderr)
+	}
+}
+
+// lines reads lines.
+type lines struct {
+	r   io.Reader
+	buf []byte
+}
+
+func newLines(r io.Reader) *lines { return &lines{r: r} }
+
+// next returns the next line without its end, or what there is before the end
+// of the file.
+func (l *lines) next() string {
+	b := make([]byte, 1)
+	var line []byte
+	for {
+		n, err := l.r.Read(b)
+		if n == 1 && b[0] != '\n' {
+			line = append(line, b[0])
+		}
+		if err != nil || n == 1 && b[0] == '\n' {
+			return string(line)
+		}
+	}
+}
+
+// rest reads to the end of the file.
+func (l *lines) rest() { _, _ = io.Copy(io.Discard, l.r) }
+
+// process is what /proc says of one.
+type process struct {
+	pid, parent int
+	argv        []string
+	state       string
+}
+
+func (p process) String() string {
+	return fmt.Sprintf("%d (of %d, %s) %q", p.pid, p.parent, p.state, p.argv)
+}
+
+// isEngine tells whether it is an engine that has reached its program.
+func (p process) isEngine() bool {
+	return len(p.argv) > 0 && strings.HasPrefix(p.argv[0], "penne: engine")
+}
+
+// processes lists the processes of a uid; 0 lists all of ours.
+func processes(uid int) (list []process) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		var st syscall.Stat_t
+		if err := syscall.Stat(dir, &st); err != nil {
+			continue
+		}
+		p, owner, ok := readProcess(dir)
+		if ok && (owner == uid || uid == 0 && p.isEngine()) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// readProcess reads one directory of /proc. The owner is the real uid, since
+// the directory's is root's for some.
+func readProcess(dir string) (p process, owner int, ok bool) {
+	b, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return p, 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		fields := strings.Fields(value)
+		if len(fields) == 0 {
+			continue
+		}
+		switch key {
+		case "Pid":
+			p.pid, _ = strconv.Atoi(fields[0])
+		case "PPid":
+			p.parent, _ = strconv.Atoi(fields[0])
+		case "Uid":
+			owner, _ = strconv.Atoi(fields[0])
+		case "State":
+			p.state = fields[0]
+		}
+	}
+	if b, err := os.ReadFile(dir + "/cmdline"); err == nil && len(b) > 0 {
+		p.argv = strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+	}
+	return p, owner, p.pid != 0
+}
+
+// find waits until one of the user's processes fits; ok is false if that has
+// not come when the command has ended.
+func (r *run) find(uid int, fits func(process) bool) (p process, ok bool) {
+	for !sys.PidfdEnded(int(r.pidfd.Fd())) {
+		for _, p := range processes(uid) {
+			if fits(p) {
+				return p, true
+			}
+		}
+	}
+	return p, false
+}
+
+// waitGone waits for the end of all of the user's processes.
+func (u *user) waitGone() {
+	u.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		left := processes(u.uid)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			u.t.Errorf("these stay: %v", left)
+			return
+		}
+		awaitProcess(left[0].pid)
+	}
+}
+
+// awaitProcess waits for a process's end, and where it is a zombie for its
+// reaping; it gives up after a while.
+func awaitProcess(pid int) {
+	fd, err := sys.PidfdOpen(pid)
+	if err != nil {
+		return
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	guard := time.AfterFunc(patience/4, func() { f.Close() })
+	sys.AwaitPidfd(f)
+	if guard.Stop() {
+		f.Close()
+	}
+}
+
+// mustBeGone ends what is left, which is a failure.
+func (u *user) mustBeGone() {
+	u.t.Helper()
+	left := processes(u.uid)
+	if len(left) > 0 {
+		u.t.Errorf("left behind: %v", left)
+	}
+	for _, p := range left {
+		_ = syscall.Kill(p.pid, syscall.SIGKILL)
+	}
+}

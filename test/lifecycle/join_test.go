@@ -1,0 +1,237 @@
+package lifecycle
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"penne/internal/sys"
+)
+
+// target is a process in a user and network namespace of its own.
+func (u *user) target() *run {
+	u.t.Helper()
+	r := u.start("unshare", "-Urn", "sh", "-c", "echo up; exec sleep 1000")
+	r.expectLine("up")
+	return r
+}
+
+func (r *run) pid() string { return strconv.Itoa(r.Process.Pid) }
+
+// end kills a helper of the test.
+func (r *run) end() {
+	r.t.Helper()
+	r.signal(syscall.SIGKILL)
+	r.wait()
+}
+
+// hasTap tells whether a process's network namespace has one, other than lo.
+func hasTap(t *testing.T, pid string) bool {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + pid + "/net/dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), ":") > 1
+}
+
+// In the foreground the launcher stays until a signal ends the engine, and the
+// joined process does not notice.
+func TestForegroundSignals(t *testing.T) {
+	u := newUser(t)
+	target := u.target()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
+		pidFile := filepath.Join(u.dir, "pid")
+		r := u.start("pasta", "-f", "--config-net", "-P", pidFile, target.pid())
+		u.awaitFile(r, pidFile)
+		if got := u.readFile(pidFile); got != r.pid() {
+			t.Errorf("the pid file has %s, want the launcher's %s", got, r.pid())
+		}
+		if !hasTap(t, target.pid()) {
+			t.Error("ready without a tap")
+		}
+		r.signal(sig)
+		r.wait()
+		r.expect(0, "", "")
+		if left := processes(u.uid); len(left) != 1 {
+			t.Errorf("after %v: %v", sig, left)
+		}
+		if _, err := os.Stat(pidFile); err == nil {
+			t.Errorf("after %v the pid file is still there", sig)
+		}
+		if hasTap(t, target.pid()) {
+			t.Errorf("after %v the tap is still there", sig)
+		}
+	}
+	target.end()
+}
+
+// awaitFile waits until the pid file is complete, or the process has ended.
+func (u *user) awaitFile(r *run, path string) {
+	u.t.Helper()
+	for {
+		b, err := os.ReadFile(path)
+		if err == nil && strings.HasSuffix(string(b), "\n") {
+			return
+		}
+		if sys.PidfdEnded(int(r.pidfd.Fd())) {
+			r.wait()
+			u.t.Fatalf("%v ended too early: %d, %s", r.Args, r.status, r.stderr.String())
+		}
+	}
+}
+
+func (u *user) readFile(path string) string {
+	u.t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func TestForegroundTargetEnds(t *testing.T) {
+	u := newUser(t)
+	target := u.target()
+	pidFile := filepath.Join(u.dir, "pid")
+	r := u.start("pasta", "-f", "-P", pidFile, target.pid())
+	u.awaitFile(r, pidFile)
+	target.end()
+	r.wait()
+	r.expect(0, "", "")
+}
+
+// daemon starts pasta in the background and returns its pid, as its pid file
+// tells it.
+func (u *user) daemon(argv ...string) int {
+	u.t.Helper()
+	pidFile := filepath.Join(u.dir, "pid")
+	r := u.finish(append([]string{"pasta", "--config-net", "-P", pidFile}, argv...)...)
+	r.expect(0, "", "")
+	pid, err := strconv.Atoi(u.readFile(pidFile))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return pid
+}
+
+// A daemon is ready when its launcher ends with status 0, and has let go of
+// everything of its caller: u.finish reads its output to the end.
+func TestDaemon(t *testing.T) {
+	u := newUser(t)
+	target := u.target()
+	pid := u.daemon(target.pid())
+	if !hasTap(t, target.pid()) {
+		t.Error("no tap when the launcher has ended")
+	}
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	for fd := range 3 {
+		if to, err := os.Readlink(fmt.Sprintf("%sfd/%d", dir, fd)); os.Geteuid() == 0 && to != "/dev/null" && to != "/null" {
+			t.Errorf("descriptor %d is %q (%v)", fd, to, err)
+		}
+	}
+	stat := u.readFile(dir + "stat")
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	if fields[4] != "0" { // tty_nr
+		t.Errorf("it has a terminal: %v", fields)
+	}
+	var comm string
+	if comm = u.readFile(dir + "comm"); comm != "pasta" {
+		t.Errorf("its name is %q", comm)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	awaitProcess(pid)
+	if hasTap(t, target.pid()) {
+		t.Error("the tap is still there")
+	}
+	target.end()
+	u.waitGone()
+}
+
+func TestDaemonTargetEnds(t *testing.T) {
+	u := newUser(t)
+	target := u.target()
+	pid := u.daemon(target.pid())
+	target.end()
+	awaitProcess(pid)
+	u.waitGone()
+}
+
+// As Podman has it: uid 0 in a user namespace, a bind mount of the network
+// namespace, no --userns. The daemon ends when the name goes, unless told not
+// to, and only then.
+const podman = `
+	set -e
+	mount -t tmpfs none "$DIR"
+	touch "$DIR/ns" "$DIR/other"
+	unshare -n sh -c 'mount --bind /proc/self/ns/net "$DIR/ns"'
+	cat /proc/self/net/dev | wc -l
+	pasta -q --config-net -P "$DIR/pid" $OPTIONS --netns "$DIR/ns"
+	nsenter --net="$DIR/ns" cat /proc/self/net/dev | wc -l
+	pid=$(cat "$DIR/pid")
+	rm "$DIR/other"
+	kill -0 $pid
+	umount "$DIR/ns"
+	rm "$DIR/ns"
+	case "$OPTIONS" in
+	*--no-netns-quit*) kill -0 $pid; kill -TERM $pid;;
+	esac
+	while kill -0 $pid 2>/dev/null; do :; done
+	echo gone
+`
+
+func TestNetnsPath(t *testing.T) {
+	u := newUser(t)
+	for _, options := range []string{"", "--no-netns-quit"} {
+		r := u.finish("unshare", "-Urm", "env", "DIR="+u.dir, "OPTIONS="+options, "sh", "-c", podman)
+		if out := strings.Fields(r.stdout.String()); r.status != 0 || len(out) != 3 || out[2] != "gone" || out[1] != "4" {
+			t.Errorf("%s: status %d, %q, %s", options, r.status, out, r.stderr.String())
+		}
+		u.waitGone()
+	}
+}
+
+// A path in /proc tells nothing when it goes: the process does.
+func TestNetnsInProc(t *testing.T) {
+	u := newUser(t)
+	target := u.target()
+	ns := "/proc/" + target.pid() + "/ns/"
+	pid := u.daemon("--userns", ns+"user", "--netns", ns+"net")
+	if !hasTap(t, target.pid()) {
+		t.Error("no tap")
+	}
+	target.end()
+	awaitProcess(pid)
+	u.waitGone()
+}
+
+func TestJoinErrors(t *testing.T) {
+	u := newUser(t)
+	target := u.target()
+	ns := "/proc/" + target.pid() + "/ns/"
+	for _, c := range []struct{ args, want string }{
+		{"-f --netns /nonexistent/ns", "pasta: Failed to open network namespace /nonexistent/ns: no such file or directory\n"},
+		{"-f --netns no-such-name", "pasta: Failed to open network namespace /run/netns/no-such-name: no such file or directory\n"},
+		{"-f --netns /etc/passwd", "pasta: Failed to open network namespace /etc/passwd: invalid argument: this is no namespace of that kind\n"},
+		{"-f --netns " + ns + "net", "pasta: Failed to create the engine's namespaces: operation not permitted: " +
+			"joining a network namespace needs capabilities over it, run inside its user namespace or give that with --userns\n"},
+		{"-f -P /nonexistent/pid " + target.pid(), "pasta: Failed to write PID file /nonexistent/pid: no such file or directory\n"},
+	} {
+		u.finish(append([]string{"pasta"}, strings.Fields(c.args)...)...).expect(1, "", c.want)
+		if left := processes(u.uid); len(left) != 1 {
+			t.Errorf("%s leaves %v", c.args, left)
+		}
+	}
+	if os.Geteuid() == 0 {
+		r := u.finish("pasta", "1")
+		r.expect(1, "", "pasta: Failed to open network namespace /proc/1/ns/net: permission denied: "+
+			"the process or namespace must be your own\n")
+	}
+	target.end()
+}
