@@ -20,7 +20,7 @@ type Listener struct {
 }
 
 // listener is one listening socket. Its place in UDP.listeners is its token's
-// slot; places are used again.
+// slot; places are used again, under the next generation.
 type listener struct {
 	Listener
 	fd   int // -1: free place
@@ -31,9 +31,10 @@ type listener struct {
 	dual bool // an IPv6 socket that serves IPv4 as well
 }
 
-// Listen serves the bound UDP socket fd, which becomes the UDP's (shards that
-// share a socket pass a duplicate each). The socket must have been bound with
-// SO_REUSEADDR or have no flow on its port. The id is for Unlisten.
+// Listen serves the bound UDP socket fd until Unlisten(id). The descriptor stays
+// the caller's; several shards may serve the same one, or one each of a
+// SO_REUSEPORT group. A socket that is bound with SO_REUSEADDR may join flows
+// that the guest has on the port already.
 func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 	n := listener{Listener: l, fd: fd}
 	if err := n.describe(); err != nil {
@@ -54,6 +55,7 @@ func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 	// Level-triggered and exclusive: shards that share the socket are not
 	// all woken by one datagram.
 	if errno := u.env.Epoll.Add(fd, sys.EPOLLIN|sys.EPOLLEXCLUSIVE, uint64(tok)); errno != 0 {
+		u.vacant = append(u.vacant, id)
 		return 0, fmt.Errorf("watch listening socket: %w", errno)
 	}
 	u.listeners[id] = n
@@ -87,29 +89,26 @@ func (n *listener) each(fn func(v6 bool)) {
 
 // place is a free place for a listener.
 func (u *UDP) place() int32 {
-	for i := range u.listeners {
-		if u.listeners[i].fd < 0 {
-			return int32(i)
-		}
+	if n := len(u.vacant); n > 0 {
+		id := u.vacant[n-1]
+		u.vacant = u.vacant[:n-1]
+		return id
 	}
 	u.listeners = append(u.listeners, listener{fd: -1})
 	return int32(len(u.listeners) - 1)
 }
 
-// Unlisten closes the listener id; flows that came by it go on.
+// Unlisten ends what Listen began, before the caller closes the descriptor.
+// Flows that came by it go on.
 func (u *UDP) Unlisten(id int32) {
-	if id >= 0 && int(id) < len(u.listeners) {
-		u.unlisten(&u.listeners[id])
-	}
-}
-
-func (u *UDP) unlisten(n *listener) {
-	if n.fd < 0 {
+	if id < 0 || int(id) >= len(u.listeners) || u.listeners[id].fd < 0 {
 		return
 	}
-	sys.Close(n.fd)
+	n := &u.listeners[id]
+	u.env.Epoll.Del(n.fd)
 	n.each(func(v6 bool) { u.ports.unforward(v6, n.port) })
 	*n = listener{fd: -1, gen: n.gen + 1}
+	u.vacant = append(u.vacant, id)
 }
 
 // listenerOn finds the listener that serves a host port.

@@ -49,6 +49,7 @@ type UDP struct {
 	wheel         *wheel.Wheel
 	rec           []record
 	listeners     []listener
+	vacant        []int32 // free places in listeners
 
 	// segment and gro tell what the kernel offers; segment is cleared for
 	// good when a device turns out to refuse it.
@@ -180,10 +181,10 @@ func (u *UDP) lifetime(r *record) int64 {
 // was built for the guest.
 func (u *UDP) Flush() { u.env.Out.Flush() }
 
-// Close ends all flows and listeners.
+// Close ends all flows and stops listening.
 func (u *UDP) Close() {
 	for i := range u.listeners {
-		u.unlisten(&u.listeners[i])
+		u.Unlisten(int32(i))
 	}
 	u.table.All(u.drop)
 }

@@ -39,3 +39,15 @@ func Sysctl(t testing.TB, name, value string) {
 		t.Fatalf("set %s: %v", name, err)
 	}
 }
+
+// LoopbackMTU sets the MTU of the thread's loopback.
+func LoopbackMTU(t testing.TB, mtu int) {
+	t.Helper()
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatalf("find loopback: %v", err)
+	}
+	if err := netlink.LinkSetMTU(lo, mtu); err != nil {
+		t.Fatalf("set MTU of loopback: %v", err)
+	}
+}
