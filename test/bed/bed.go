@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -138,7 +139,12 @@ func (b *Bed) ScratchDir() (string, error) {
 }
 
 // Stage copies a program into the bed's directory under its own base name, once, and returns the copy's path.
+// What lies under /usr stays where it is: everybody can run it there, and it may want its neighbours (Debian's
+// pasta starts passt.avx2 beside itself where the CPU has AVX2).
 func (b *Bed) Stage(program string) (string, error) {
+	if strings.HasPrefix(program, "/usr/") {
+		return program, nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if to, ok := b.staged[program]; ok {

@@ -230,3 +230,6 @@ func (s *Session) kill() {
 	s.Proc.Kill()
 	s.stdin.Close()
 }
+
+// AgentEnded waits until nobody holds the agent's output any more.
+func (s *Session) AgentEnded() { <-s.ended }

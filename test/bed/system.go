@@ -27,7 +27,18 @@ func prepareSystem() error {
 	if err := os.Chmod("/dev/net/tun", 0o666); err != nil {
 		return fmt.Errorf("open tap device to everybody: %w", err)
 	}
+	closeOnExec()
 	return raiseFiles()
+}
+
+// closeOnExec keeps descriptors that whoever started us left open from going on to what we start.
+func closeOnExec() {
+	open, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range open {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }
 
 // raiseFiles lets children open as many files as can be had: what the kernel allows at all where this root
