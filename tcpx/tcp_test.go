@@ -5,9 +5,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"testing"
 
 	"penne/internal/wire"
+	"penne/ring"
 	"penne/test/guest"
 )
 
@@ -86,6 +88,10 @@ func (r *rig) conn() *conn {
 	}
 	return &r.tcp.conns[0]
 }
+
+type ringFrame = ring.Frame
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 func pattern(n int) []byte {
 	b := make([]byte, n)
