@@ -52,19 +52,17 @@ func (s *Splitter) Start(frame []byte, o *ring.Offload) bool {
 	s.size, s.total = int(o.GSOSize), len(s.payload)
 	copy(s.buf[HdrLen:], frame[:s.h.Payload])
 	s.sum = wire.PseudoSum(&s.h.Src, &s.h.Dst, s.h.Proto, 0)
-	s.offload = ring.Offload{CsumStart: s.h.L4, CsumOffset: udpCsumOffset}
+	s.offload = ring.Offload{NeedsCsum: s.Partial, CsumStart: s.h.L4, CsumOffset: csumOffset(s.h.Proto)}
 	if s.h.Proto == wire.ProtoTCP {
-		s.offload.CsumOffset = tcpCsumOffset
 		s.flags = frame[s.h.L4+13]
 	}
-	s.offload.NeedsCsum = s.Partial
 	return s.total > 0
 }
 
 // fits tells whether typ is the way to cut what was parsed, whose headers must
 // fit into the scratch memory.
 func (s *Splitter) fits(typ uint8) bool {
-	if s.h.Payload > maxHeaders {
+	if s.h.Payload > maxHeaders || !oneFamily(&s.h) {
 		return false
 	}
 	switch typ {
@@ -77,6 +75,11 @@ func (s *Splitter) fits(typ uint8) bool {
 	}
 	return false
 }
+
+// oneFamily tells whether both addresses are of the family of the IP header: a
+// v4-mapped address in an IPv6 header, which belongs on no wire, would be taken
+// for an IPv4 one.
+func oneFamily(h *wire.Headers) bool { return h.Src.Is4() != h.V6 && h.Dst.Is4() != h.V6 }
 
 // Segments is the number of segments that Next will still give.
 func (s *Splitter) Segments() int { return (len(s.payload) + s.size - 1) / s.size }
