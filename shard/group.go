@@ -129,6 +129,15 @@ func (g *Group) ask(fn func(*Shard)) {
 	wg.Wait()
 }
 
+// LastActive is a number that changes when any shard has had something to do.
+func (g *Group) LastActive() int64 {
+	last := int64(0)
+	for _, s := range g.shards {
+		last = max(last, s.active.Load())
+	}
+	return last
+}
+
 // Stats returns a copy of each shard's counters, taken between two passes.
 func (g *Group) Stats() []stats.Counters {
 	out := make([]stats.Counters, len(g.shards))

@@ -7,6 +7,7 @@ import (
 	"penne/internal/wire"
 	"penne/shard/flow"
 	"penne/tcpx"
+	"penne/udpx"
 )
 
 // Listener is a bound socket whose connections or datagrams cross to the other
@@ -63,6 +64,7 @@ type parked struct {
 // another listener again while its events may be under way.
 type listening struct {
 	all     []*Listener // by token slot; nil after Unlisten
+	udp     []int32     // by the same slot, udpx's number of a UDP listener
 	resting []int32     // listeners not watched until restUntil
 	until   int64
 	parked  []parked
@@ -70,9 +72,13 @@ type listening struct {
 
 func (s *Shard) watch(l *Listener, slot int32) {
 	for int(slot) >= len(s.listen.all) {
-		s.listen.all = append(s.listen.all, nil)
+		s.listen.all, s.listen.udp = append(s.listen.all, nil), append(s.listen.udp, 0)
 	}
 	s.listen.all[slot] = l
+	if l.Proto == wire.ProtoUDP {
+		s.watchUDP(l, slot)
+		return
+	}
 	if !s.arm(slot) {
 		s.count.Drop(stats.NoSocket)
 	}
@@ -80,18 +86,20 @@ func (s *Shard) watch(l *Listener, slot int32) {
 
 func (s *Shard) arm(slot int32) bool {
 	l := s.listen.all[slot]
-	kind := flow.KindListenTCP
-	if l.Proto == wire.ProtoUDP {
-		kind = flow.KindListenUDP
-	}
-	return s.env.Epoll.Add(l.FD, sys.EPOLLIN|sys.EPOLLEXCLUSIVE, uint64(flow.NewToken(kind, 0, slot))) == 0
+	return s.env.Epoll.Add(l.FD, sys.EPOLLIN|sys.EPOLLEXCLUSIVE, uint64(flow.NewToken(flow.KindListenTCP, 0, slot))) == 0
 }
 
 func (s *Shard) unwatch(slot int32) {
-	if l := s.listen.all[slot]; l != nil {
+	l := s.listen.all[slot]
+	switch {
+	case l == nil:
+		return
+	case l.Proto == wire.ProtoUDP:
+		s.udp.Unlisten(s.listen.udp[slot])
+	default:
 		s.env.Epoll.Del(l.FD)
-		s.listen.all[slot] = nil
 	}
+	s.listen.all[slot] = nil
 }
 
 // accept takes what a TCP listener has.
@@ -235,4 +243,20 @@ func (s *Shard) toTap(fd int, peer *wire.Addr, port uint16, l *Listener) {
 		return
 	}
 	s.tcp.Accept(fd, tcpx.Inbound{Peer: from, PeerPort: port, Guest: to, GuestPort: l.Target})
+}
+
+// watchUDP lets udpx serve a listener. It takes a descriptor of its own, of the
+// same socket.
+func (s *Shard) watchUDP(l *Listener, slot int32) {
+	fd, errno := sys.Dup(l.FD)
+	if errno == 0 {
+		id, err := s.udp.Listen(fd, udpx.Listener{GuestPort: l.Target, Guest: l.ToAddr})
+		if err == nil {
+			s.listen.udp[slot] = id
+			return
+		}
+		sys.Close(fd)
+	}
+	s.listen.all[slot] = nil
+	s.count.Drop(stats.NoSocket)
 }

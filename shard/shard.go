@@ -45,9 +45,11 @@ type Shard struct {
 	pushed                   []bool
 	idle                     bool // memory was given back since the last traffic
 	done                     bool
+	seen                     uint64 // what had been counted at the last noteActivity
 
-	wake   int         // eventfd
-	asleep atomic.Bool // about to block, or blocked: peers must signal wake
+	wake   int          // eventfd
+	active atomic.Int64 // when frames last came or went: for the control thread
+	asleep atomic.Bool  // about to block, or blocked: peers must signal wake
 	mail   mailbox
 }
 
@@ -196,7 +198,7 @@ func (s *Shard) dispatch(events []sys.Event) {
 			sys.Drain(s.wake)
 		case flow.KindTCP:
 			s.tcp.Event(tok, ev.Bits)
-		case flow.KindUDP:
+		case flow.KindUDP, flow.KindListenUDP:
 			s.udp.Event(tok, ev.Bits)
 		case flow.KindPing:
 			s.ping.Event(tok, ev.Bits)
@@ -221,8 +223,17 @@ func (s *Shard) flush() {
 	s.ping.Flush()
 	s.relay.Flush()
 	s.env.Out.Flush()
+	s.noteActivity()
 	s.sendHome()
 	s.signalPeers()
+}
+
+// noteActivity publishes that the pass moved something.
+func (s *Shard) noteActivity() {
+	if n := s.count.TapRxFrames + s.count.TapTxFrames + s.count.Spliced; n != s.seen {
+		s.seen = n
+		s.active.Store(s.env.Now)
+	}
 }
 
 // close ends every flow, so that peers learn of it, and frees what is owned.

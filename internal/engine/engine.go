@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"penne/internal/conf"
 	"penne/internal/fwd"
@@ -37,7 +38,10 @@ type engine struct {
 	device   *tun.Device
 	group    *shard.Group
 	inside   *netns.Worker // the thread that lives in the namespace
+	pool4    *netns.Pool   // sockets made there
+	pool6    *netns.Pool
 	ports    forwarder
+	auto     auto
 	failed   chan error // a shard lost its tap
 }
 
@@ -61,7 +65,7 @@ func (e *engine) start() error {
 	}
 	limitRuntime(e.queues())
 	for _, step := range []func() error{
-		e.readHost, e.openTap, e.makeShards, e.openInside, e.bindPorts, e.sandbox,
+		e.readHost, e.openTap, e.makeShards, e.openInside, e.bindPorts, e.openAuto, e.sandbox,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -74,11 +78,21 @@ func (e *engine) start() error {
 // run follows events until the end.
 func (e *engine) run(ctx context.Context) error {
 	defer e.stop()
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-e.failed:
-		return err
+	var scan <-chan time.Time // never, where no "auto" is in force
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	if len(e.auto.watchers) > 0 {
+		scan = timer.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-e.failed:
+			return err
+		case <-scan:
+			timer.Reset(e.scan())
+		}
 	}
 }
 

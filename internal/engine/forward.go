@@ -38,6 +38,8 @@ type lane struct {
 	low   []netns.LowPort // sockets that the launcher bound, not yet taken
 	bound []bound
 	taken portscan.Ports // ports of bound
+	// refused are ports that "auto" could not bind: in use, or not allowed.
+	refused portscan.Ports
 }
 
 // bound is a socket, and the listener that the shards know it by.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 
 	"penne/internal/isolate"
 	"penne/internal/netns"
@@ -13,9 +14,26 @@ import (
 // openInside starts the thread that lives in the namespace, which makes sockets
 // there once the capability to enter it is gone.
 func (e *engine) openInside() (err error) {
-	e.inside, err = netns.NewWorker(e.handles.NetNS)
-	return err
+	if e.inside, err = netns.NewWorker(e.handles.NetNS); err != nil {
+		return err
+	}
+	if e.conf.Pasta.NoSplice {
+		return nil
+	}
+	for family, pool := range map[int]**netns.Pool{sys.AF_INET: &e.pool4, sys.AF_INET6: &e.pool6} {
+		if family == sys.AF_INET6 && !e.rules.V6.On || family == sys.AF_INET && !e.rules.V4.On {
+			continue
+		}
+		if *pool, err = netns.NewPool(e.inside, family, sys.SOCK_STREAM, insidePool, func() { e.group.SocketsReady() }); err != nil {
+			return fmt.Errorf("make sockets in the namespace: %w", err)
+		}
+	}
+	return nil
 }
+
+// insidePool is how many sockets of each family wait for connections that
+// bypass the tap.
+const insidePool = 32
 
 // bindPorts binds what is to be forwarded.
 func (e *engine) bindPorts() error {
@@ -46,12 +64,24 @@ func (e *engine) bypass() shard.Bypass {
 }
 
 // insideSocket takes a socket that was made in the namespace, or -1.
-func (e *engine) insideSocket(v4 bool, proto uint8) int { return -1 }
+func (e *engine) insideSocket(v4 bool, proto uint8) int {
+	pool := e.pool6
+	if v4 {
+		pool = e.pool4
+	}
+	if pool == nil {
+		return -1
+	}
+	if fd, ok := pool.Take(); ok {
+		return fd
+	}
+	return -1
+}
 
 // sandbox gives up what serving does not need.
 func (e *engine) sandbox() error {
 	_, err := isolate.Engine(isolate.Config{
-		KeepRoot: true, ChrootFallback: e.conf.Process.ChrootFallback, Caps: sys.CapNetBindService,
+		ChrootFallback: e.conf.Process.ChrootFallback, Caps: sys.CapNetBindService,
 	})
 	if errors.Is(err, isolate.ErrCgo) {
 		e.log.Warn(err.Error())

@@ -107,7 +107,9 @@ func (r *run) notify() {
 	r.signals = make(chan os.Signal, 8)
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
 		syscall.SIGUSR1, syscall.SIGUSR2} {
-		if !sys.HasSignal(r.inherited.Ignored, sig) {
+		if sys.HasSignal(r.inherited.Ignored, sig) {
+			signal.Ignore(sig) // the runtime has put its handler there
+		} else {
 			signal.Notify(r.signals, sig)
 		}
 	}

@@ -1,23 +1,32 @@
 package netns
 
-import "penne/internal/sys"
+import (
+	"sync/atomic"
+
+	"penne/internal/sys"
+)
 
 // Pool keeps sockets of one kind ready that were made inside a namespace by
-// its [Worker]. Take never waits; taking wakes the worker to make new ones.
+// its [Worker]. Take never waits; when half of them are gone the worker is woken
+// to make new ones.
 // Safe for concurrent use.
 type Pool struct {
 	family, typ int
 	ready       chan int
+	missed      atomic.Bool // a Take found none since the last refill
+	refilled    func()
 	wake        chan struct{}
 	quit        chan struct{}
 }
 
 // NewPool fills a pool of size sockets of family (AF_INET, AF_INET6) and type
 // (SOCK_STREAM, SOCK_DGRAM), non-blocking and closed on exec. Failing to fill
-// it for the first time is an error; later it is only a smaller pool.
-func NewPool(w *Worker, family, typ, size int) (*Pool, error) {
+// it for the first time is an error; later it is only a smaller pool. refilled
+// is called, on a goroutine of the pool, when there are sockets again after a
+// Take that found none.
+func NewPool(w *Worker, family, typ, size int, refilled func()) (*Pool, error) {
 	p := &Pool{
-		family: family, typ: typ,
+		family: family, typ: typ, refilled: refilled,
 		ready: make(chan int, size),
 		wake:  make(chan struct{}, 1),
 		quit:  make(chan struct{}),
@@ -37,6 +46,10 @@ func (p *Pool) Take() (fd int, ok bool) {
 	case fd = <-p.ready:
 		ok = true
 	default:
+		p.missed.Store(true)
+	}
+	if len(p.ready) > cap(p.ready)/2 {
+		return fd, ok
 	}
 	select {
 	case p.wake <- struct{}{}:
@@ -56,6 +69,9 @@ func (p *Pool) run(w *Worker) {
 			// Without descriptors there are none until someone gives
 			// one back; the next Take tries again.
 			_ = w.Do(p.fill)
+			if len(p.ready) > 0 && p.missed.Swap(false) {
+				p.refilled()
+			}
 		case <-p.quit:
 			p.drain()
 			return

@@ -135,7 +135,7 @@ func TestPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	p, err := NewPool(w, sys.AF_INET, sys.SOCK_STREAM, 4)
+	p, err := NewPool(w, sys.AF_INET, sys.SOCK_STREAM, 4, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

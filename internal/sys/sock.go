@@ -218,3 +218,9 @@ var clockBase = time.Now()
 // Now is a monotonic clock in nanoseconds since the process started plus one
 // second, so that 0 can mean "never".
 func Now() int64 { return int64(time.Since(clockBase)) + int64(time.Second) }
+
+// Dup makes another descriptor of the same open file, close-on-exec.
+func Dup(fd int) (int, Errno) {
+	n, _, errno := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	return int(n), errno
+}

@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"penne/internal/conf"
+	"penne/internal/portscan"
+	"penne/internal/sys"
+	"penne/internal/wire"
+)
+
+// watcher follows the ports that are bound on one side, for the lanes with
+// "auto" that lead there.
+type watcher struct {
+	scanner *portscan.Scanner
+	lanes   []*lane // to be kept in step: bound on the other side
+	own     []*lane // bound on this side: not to be led back
+	result  portscan.Result
+}
+
+// auto keeps "auto" lanes in step with what is bound.
+type auto struct {
+	watchers []*watcher
+	policy   portscan.Policy
+	// lowest and highest ephemeral ports, which a UDP client is bound to as
+	// a server would be.
+	low, high uint16
+}
+
+// wantsAuto tells whether some occurrence of the lane's option is "auto".
+func (n *lane) wantsAuto() bool {
+	return slices.ContainsFunc(n.specs, func(s conf.PortSpec) bool { return s.Auto })
+}
+
+// openAuto opens the scanners that "auto" needs, if any.
+func (e *engine) openAuto() error {
+	e.auto.low, e.auto.high = ephemeral()
+	here := func(fn func() error) error { return fn() }
+	for _, inside := range []bool{false, true} {
+		w := &watcher{}
+		var o portscan.Options
+		for _, n := range e.ports.lanes {
+			switch {
+			case n.inside == inside:
+				w.own = append(w.own, n)
+			case n.wantsAuto():
+				w.lanes = append(w.lanes, n)
+				o.TCP = o.TCP || n.proto == wire.ProtoTCP
+				o.UDP = o.UDP || n.proto == wire.ProtoUDP
+			}
+		}
+		if len(w.lanes) == 0 {
+			continue
+		}
+		run := here
+		if inside {
+			run = e.inside.Do
+		}
+		err := run(func() (err error) {
+			w.scanner, err = portscan.Open(o)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("follow bound ports: %w", err)
+		}
+		e.auto.watchers = append(e.auto.watchers, w)
+	}
+	return nil
+}
+
+// scan brings all lanes in step and returns when to do so again.
+func (e *engine) scan() time.Duration {
+	changed := false
+	for _, w := range e.auto.watchers {
+		if err := w.scanner.Scan(&w.result); err != nil {
+			e.log.Limited("scan").Warn(err.Error())
+			continue
+		}
+		for _, n := range w.own {
+			w.exclude(n)
+		}
+		for _, n := range w.lanes {
+			changed = e.follow(n, w.want(n, &e.auto)) || changed
+		}
+	}
+	return e.auto.policy.Next(time.Duration(sys.Now()), uint64(e.group.LastActive()), changed)
+}
+
+// exclude takes out of the result what a lane of ours has bound on this side.
+func (w *watcher) exclude(n *lane) {
+	f := &w.result.TCP
+	if n.proto == wire.ProtoUDP {
+		f = &w.result.UDP
+	}
+	f.V4.RemoveAll(&n.taken)
+	f.V6.RemoveAll(&n.taken)
+}
+
+// want is the ports that lane n shall have bound by "auto".
+func (w *watcher) want(n *lane, a *auto) *portscan.Ports {
+	f := &w.result.TCP
+	if n.proto == wire.ProtoUDP {
+		f = &w.result.UDP
+	}
+	var want portscan.Ports
+	for _, p := range []*portscan.Ports{&f.V4, &f.V6} {
+		for port := range p.All() {
+			if n.proto != wire.ProtoUDP || port < a.low || port > a.high {
+				want.Add(port)
+			}
+		}
+	}
+	return &want
+}
+
+// follow binds what is wanted and not there, and lets go of what is no longer
+// wanted. It tells whether anything changed.
+func (e *engine) follow(n *lane, want *portscan.Ports) (changed bool) {
+	changed = n.dropAuto(want, e.ports.group.Unlisten)
+	// A port that was refused is tried again once it has been gone.
+	for port := range n.refused.All() {
+		if !want.Has(port) {
+			n.refused.Remove(port)
+		}
+	}
+	err := n.run(func() error {
+		for port := range want.Missing(&n.taken) {
+			if !n.refused.Has(port) {
+				changed = n.bindAuto(port) || changed
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		n.serve(e.ports.group)
+	}
+	return changed
+}
+
+// bindAuto binds one port for the first "auto" that does not exclude it.
+func (n *lane) bindAuto(port uint16) bool {
+	for i := range n.specs {
+		s := &n.specs[i]
+		if !s.Auto || s.Excluded(port) {
+			continue
+		}
+		r := conf.PortRule{Addr: s.Addr, Iface: s.Iface, First: port, Last: port, ToFirst: port}
+		if n.addPort(r, port, true) == nil {
+			return true
+		}
+	}
+	n.refused.Add(port)
+	return false
+}
+
+// dropAuto closes listeners of "auto" for ports that are not in want.
+func (n *lane) dropAuto(want *portscan.Ports, unlisten func([]int)) bool {
+	var slots []int
+	var gone []bound
+	n.bound = slices.DeleteFunc(n.bound, func(b bound) bool {
+		if !b.auto || want.Has(b.port) {
+			return false
+		}
+		slots, gone = append(slots, b.slot), append(gone, b)
+		return true
+	})
+	if len(gone) == 0 {
+		return false
+	}
+	unlisten(slots)
+	for _, b := range gone {
+		sys.Close(b.l.FD)
+		n.taken.Remove(b.port)
+	}
+	return true
+}
