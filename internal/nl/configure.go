@@ -200,22 +200,25 @@ func lifetime(preferred, valid uint32) []byte {
 
 const forever = 0xffffffff
 
-// addAddr adds an address, or changes an IPv6 one. A deprecated one is not
-// preferred as a source here either.
+// addAddr adds an address for ever.
 func (c *Conn) addAddr(index int32, a *Addr, flags uint32) error {
+	return c.putAddr(index, a, flags, forever)
+}
+
+// putAddr adds an address for a time, in seconds. A deprecated one is not
+// preferred as a source here either.
+func (c *Conn) putAddr(index int32, a *Addr, flags, valid uint32) error {
 	b := addrBody(index, a)
-	flags |= sys.IfaFNoDAD
-	if a.Prefix.Addr().Is4() {
-		flags &^= sys.IfaFNoDAD
-		if n := a.Prefix.Bits(); n < 31 && !a.Peer.IsValid() {
-			b = attr(b, sys.IfaBroadcast, broadcast(a.Prefix))
-		}
+	if a.Prefix.Addr().Is6() {
+		flags |= sys.IfaFNoDAD
+	} else if a.Prefix.Bits() < 31 && !a.Peer.IsValid() {
+		b = attr(b, sys.IfaBroadcast, broadcast(a.Prefix))
 	}
 	if flags != 0 {
 		b = attr32(b, sys.IfaFlags, flags)
 	}
 	if a.Flags&sys.IfaFDeprecated != 0 {
-		b = attr(b, sys.IfaCacheinfo, lifetime(0, forever))
+		b = attr(b, sys.IfaCacheinfo, lifetime(0, valid))
 	}
 	return c.change(sys.RtmNewAddr, sys.NlmCreate|sys.NlmExcl, b)
 }

@@ -99,7 +99,7 @@ func parseRoute(m []byte) (r Route, ok bool) {
 			r.attr(typ, val)
 		}
 	}
-	r.Dst = netip.PrefixFrom(dst, int(m[1]))
+	r.Dst = netip.PrefixFrom(dst, int(m[1])).Masked()
 	return r, r.Dst.IsValid()
 }
 

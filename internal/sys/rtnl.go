@@ -1,6 +1,10 @@
 package sys
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // NetlinkRoute is the netlink family of links, addresses and routes (rtnetlink(7)).
 const NetlinkRoute = unix.NETLINK_ROUTE
@@ -26,9 +30,6 @@ const (
 	NlmCreate = unix.NLM_F_CREATE
 	NlmExcl   = unix.NLM_F_EXCL
 )
-
-// NlmReplace changes an object that exists.
-const NlmReplace = unix.NLM_F_REPLACE
 
 // Sizes of the fixed headers that follow struct nlmsghdr, in bytes.
 const (
@@ -65,8 +66,6 @@ const (
 const (
 	IffUp       = unix.IFF_UP
 	IffLoopback = unix.IFF_LOOPBACK
-	IffNoARP    = unix.IFF_NOARP
-	IffRunning  = unix.IFF_RUNNING
 )
 
 // ArphrdEther is the hardware type of links whose address is an Ethernet one.
@@ -81,10 +80,8 @@ const (
 	IfaCacheinfo = unix.IFA_CACHEINFO
 
 	IfaFNoDAD         = unix.IFA_F_NODAD
-	IfaFTemporary     = unix.IFA_F_TEMPORARY
 	IfaFDADFailed     = unix.IFA_F_DADFAILED
 	IfaFDeprecated    = unix.IFA_F_DEPRECATED
-	IfaFTentative     = unix.IFA_F_TENTATIVE
 	IfaFNoPrefixRoute = unix.IFA_F_NOPREFIXROUTE
 )
 
@@ -97,7 +94,6 @@ const (
 	RtaPrefsrc   = unix.RTA_PREFSRC
 	RtaMetrics   = unix.RTA_METRICS
 	RtaMultipath = unix.RTA_MULTIPATH
-	RtaTable     = unix.RTA_TABLE
 	RtaVia       = unix.RTA_VIA
 	RtaPref      = unix.RTA_PREF
 	RtaEncap     = unix.RTA_ENCAP
@@ -113,23 +109,9 @@ const (
 	RtnhFDown    = unix.RTNH_F_LINKDOWN
 	RtnUnicast   = unix.RTN_UNICAST
 	RtprotBoot   = unix.RTPROT_BOOT
-	RtprotStatic = unix.RTPROT_STATIC
-	RtprotKernel = unix.RTPROT_KERNEL
 
 	RtScopeUniverse = unix.RT_SCOPE_UNIVERSE
-	RtScopeSite     = unix.RT_SCOPE_SITE
 	RtScopeLink     = unix.RT_SCOPE_LINK
-	RtScopeHost     = unix.RT_SCOPE_HOST
-)
-
-// Multicast groups of rtnetlink, as numbers (not bits).
-const (
-	RtnlgrpLink       = unix.RTNLGRP_LINK
-	RtnlgrpIPv4Ifaddr = unix.RTNLGRP_IPV4_IFADDR
-	RtnlgrpIPv4Route  = unix.RTNLGRP_IPV4_ROUTE
-	RtnlgrpIPv6Ifaddr = unix.RTNLGRP_IPV6_IFADDR
-	RtnlgrpIPv6Route  = unix.RTNLGRP_IPV6_ROUTE
-	RtnlgrpNexthop    = unix.RTNLGRP_NEXTHOP
 )
 
 // HasIPv6 tells whether the kernel has IPv6: with the module missing, or
@@ -141,4 +123,24 @@ func HasIPv6() bool {
 	}
 	unix.Close(fd)
 	return true
+}
+
+// RouteEvents opens a netlink socket that hears of changes of links, addresses,
+// routes and nexthop objects in the calling thread's network namespace. It is
+// non-blocking, for os.NewFile. ENOBUFS from read(2) means that some were lost.
+func RouteEvents() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	groups := uint32(0)
+	for _, g := range []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_NEXTHOP} {
+		groups |= 1 << (g - 1)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("bind", err)
+	}
+	return fd, nil
 }

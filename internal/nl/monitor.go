@@ -1,0 +1,205 @@
+package nl
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"penne/internal/sys"
+)
+
+// Changes come in rows: a VPN's start is a link, addresses, routes. A row ends
+// when nothing has come for a moment; one that never ends is looked at anyway.
+const (
+	settle    = 10 * time.Millisecond
+	settleMax = 100 * time.Millisecond
+)
+
+// Local is the set of a host's own addresses. It is read-only and may be
+// shared.
+type Local struct {
+	sorted []netip.Addr
+}
+
+// Contains tells whether the host has the address; it has all of 127.0.0.0/8.
+func (l *Local) Contains(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	_, found := slices.BinarySearchFunc(l.sorted, a, netip.Addr.Compare)
+	return found
+}
+
+// All returns the addresses in order; they are not to be changed.
+func (l *Local) All() []netip.Addr { return l.sorted }
+
+// Local returns all addresses of all interfaces, but for those that somebody
+// else on the link turned out to have.
+func (s *Snapshot) Local() Local {
+	list := make([]netip.Addr, 0, len(s.Addrs))
+	for i := range s.Addrs {
+		if s.Addrs[i].Flags&sys.IfaFDADFailed == 0 {
+			list = append(list, s.Addrs[i].Prefix.Addr())
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return Local{slices.Compact(list)}
+}
+
+// State is what a Monitor watches.
+type State struct {
+	Template Template
+	Local    Local
+}
+
+// Monitor follows a network namespace. It waits for the kernel's word and
+// polls nothing. It is used by one goroutine, but for Close.
+type Monitor struct {
+	events *os.File
+	conn   *Conn
+	opts   Options
+	buf    []byte
+	last   State
+	closed atomic.Bool
+}
+
+// NewMonitor starts to follow the network namespace of the calling thread, and
+// returns what it is like now.
+func NewMonitor(o Options) (*Monitor, State, error) {
+	fd, err := sys.RouteEvents()
+	if err != nil {
+		return nil, State{}, fmt.Errorf("watch the host's network: %w", err)
+	}
+	m := &Monitor{events: os.NewFile(uintptr(fd), "route events"), opts: o, buf: make([]byte, 32<<10)}
+	// Listening comes first, so that nothing changes unseen in between.
+	if m.conn, err = Dial(); err != nil {
+		m.events.Close()
+		return nil, State{}, err
+	}
+	s, err := m.conn.Snapshot()
+	if err == nil {
+		m.last.Template, err = s.Template(o)
+	}
+	if err != nil {
+		m.Close()
+		return nil, State{}, err
+	}
+	m.last.Local = s.Local()
+	return m, m.last, nil
+}
+
+// Close ends the watch: Next returns os.ErrClosed.
+func (m *Monitor) Close() {
+	m.closed.Store(true)
+	_ = m.events.Close()
+	m.conn.Close()
+}
+
+// Next waits until the Template or the host's addresses have changed. A named
+// template interface that has gone leaves the Template as it was, for it may
+// come back.
+func (m *Monitor) Next() (State, error) {
+	for {
+		changed, err := m.step()
+		if m.closed.Load() {
+			return State{}, os.ErrClosed
+		}
+		if err != nil {
+			return State{}, fmt.Errorf("watch the host's network: %w", err)
+		}
+		if changed {
+			return m.last, nil
+		}
+	}
+}
+
+// step waits for a row of changes and looks at what has become of it.
+func (m *Monitor) step() (changed bool, err error) {
+	if err := m.wait(); err != nil {
+		return false, err
+	}
+	s, err := m.conn.Snapshot()
+	if err != nil {
+		return false, err
+	}
+	next := State{Template: m.last.Template, Local: s.Local()}
+	if t, err := s.Template(m.opts); err == nil {
+		next.Template = t
+	}
+	d := m.last.Template.Diff(&next.Template)
+	changed = !d.Empty() || !slices.Equal(m.last.Local.sorted, next.Local.sorted)
+	m.last = next
+	return changed, nil
+}
+
+// wait returns after a row of changes of which one may matter.
+func (m *Monitor) wait() error {
+	if err := m.events.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	for {
+		matters, err := m.read()
+		if err != nil {
+			return err
+		}
+		if matters {
+			return m.drain()
+		}
+	}
+}
+
+// drain reads until the row of changes ends.
+func (m *Monitor) drain() error {
+	end := time.Now().Add(settleMax)
+	for {
+		now := time.Now()
+		if now.After(end) {
+			return nil
+		}
+		if err := m.events.SetReadDeadline(now.Add(settle)); err != nil {
+			return err
+		}
+		if _, err := m.read(); errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// read takes one message and tells whether it may matter. Lost ones do.
+func (m *Monitor) read() (matters bool, err error) {
+	n, err := m.events.Read(m.buf)
+	if errors.Is(err, syscall.ENOBUFS) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return relevant(m.buf[:n]), nil
+}
+
+// relevant tells whether one of the messages may change a Template: all but
+// routes of other tables, which come with each address (local), and clones.
+func relevant(b []byte) bool {
+	for len(b) >= sys.SizeofNlMsghdr {
+		n := uint64(ne.Uint32(b))
+		if n < sys.SizeofNlMsghdr || n > uint64(len(b)) {
+			return true // cut short: look, to be safe
+		}
+		typ, body := ne.Uint16(b[4:]), b[sys.SizeofNlMsghdr:n]
+		if typ != sys.RtmNewRoute && typ != sys.RtmDelRoute {
+			return true
+		}
+		if _, ok := parseRoute(body); ok {
+			return true
+		}
+		b = b[min((n+3)&^3, uint64(len(b))):]
+	}
+	return false
+}
