@@ -142,7 +142,14 @@ type run struct {
 // start starts a command; its standard output can be read by lines.
 func (u *user) start(argv ...string) *run {
 	u.t.Helper()
+	return u.startWith(nil, argv...)
+}
+
+// startWith is start with a standard input, nil for an empty one.
+func (u *user) startWith(stdin io.Reader, argv ...string) *run {
+	u.t.Helper()
 	r := &run{Cmd: u.command(argv...), t: u.t}
+	r.Stdin = stdin
 	pr, pw, err := os.Pipe()
 	if err != nil {
 		u.t.Fatal(err)
@@ -267,6 +274,9 @@ func processes(uid int) (list []process) {
 			continue
 		}
 		p, owner, ok := readProcess(dir)
+		if p.state == "Z" && p.parent == 1 {
+			continue // gone, but for the system's own process 1
+		}
 		if ok && (owner == uid || uid == 0 && p.isEngine()) {
 			list = append(list, p)
 		}

@@ -182,7 +182,7 @@ const podman = `
 	case "$OPTIONS" in
 	*--no-netns-quit*) kill -0 $pid; kill -TERM $pid;;
 	esac
-	while kill -0 $pid 2>/dev/null; do :; done
+	while [ -e /proc/$pid/fd/0 ]; do :; done # a zombie has none
 	echo gone
 `
 

@@ -1,0 +1,155 @@
+package lifecycle
+
+import (
+	"fmt"
+	"os"
+	osuser "os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// newRoot is root, whose processes cannot be told from others' by uid.
+func newRoot(t *testing.T) *user {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	openTun(t)
+	return &user{t: t, uid: 0, dir: t.TempDir()}
+}
+
+// ids returns the outer real uid and gid, and the groups, of a process.
+func ids(t *testing.T, pid int) string {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s []string
+	for line := range strings.Lines(string(b)) {
+		switch f := strings.Fields(line); f[0] {
+		case "Uid:", "Gid:":
+			s = append(s, f[1:]...)
+		case "Groups:":
+			s = append(s, fmt.Sprint(f[1:]))
+		}
+	}
+	return strings.Join(s, " ")
+}
+
+// sameIDs is what ids returns for a process of one user, without groups.
+func sameIDs(uid, gid int) string {
+	return strings.Repeat(strconv.Itoa(uid)+" ", 4) + strings.Repeat(strconv.Itoa(gid)+" ", 4) + "[]"
+}
+
+// For root it is nobody who serves, and who the command really is.
+func TestRootBecomesNobody(t *testing.T) {
+	u := newRoot(t)
+	nobody, err := osuser.Lookup("nobody")
+	if err != nil {
+		t.Skip(err)
+	}
+	uid, _ := strconv.Atoi(nobody.Uid)
+	gid, _ := strconv.Atoi(nobody.Gid)
+	for _, c := range []struct {
+		option   string
+		uid, gid int
+	}{
+		{"", uid, gid},
+		{"--runas=4000000", 4000000, 4000000},
+		{"--runas=4000001:4000002", 4000001, 4000002},
+	} {
+		args := []string{"pasta", "--config-net", "--", "sh", "-c", "echo up $(id -u) $(id -g); read x; exit 4"}
+		if c.option != "" {
+			args = append([]string{"pasta", c.option}, args[1:]...)
+		}
+		in, feed, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := u.startWith(in, args...)
+		in.Close()
+		r.expectLine("up 0 0")
+		want := sameIDs(c.uid, c.gid)
+		found := 0
+		for _, p := range processes(c.uid) {
+			if got := ids(t, p.pid); got != want {
+				t.Errorf("%v is %s, want %s", p, got, want)
+			}
+			found++
+		}
+		if found != 3 {
+			t.Errorf("%d processes of user %d, want holder, command and engine", found, c.uid)
+		}
+		feed.Close()
+		r.wait()
+		r.expect(4, "up 0 0\n", "")
+		if left := processes(c.uid); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+}
+
+// Namespaces made by ip-netns(8) belong to the initial user namespace.
+func TestRootJoinsNamed(t *testing.T) {
+	u := newRoot(t)
+	name := fmt.Sprintf("penne-%d", os.Getpid())
+	if out, err := u.command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+		t.Skipf("ip netns add: %v: %s", err, out)
+	}
+	deleted := false
+	del := func() {
+		if out, err := u.command("ip", "netns", "del", name).CombinedOutput(); err != nil && !deleted {
+			t.Errorf("ip netns del: %v: %s", err, out)
+		}
+		deleted = true
+	}
+	defer del()
+	const uid = 4000003
+	pid := u.daemon("--runas", strconv.Itoa(uid), "--netns", name)
+	if got := ids(t, pid); got != sameIDs(uid, uid) {
+		t.Errorf("the engine is %s", got)
+	}
+	out, err := u.command("ip", "-n", name, "-br", "link").CombinedOutput()
+	if err != nil || strings.Count(string(out), "\n") != 2 {
+		t.Errorf("links: %q, %v", out, err)
+	}
+	del()
+	awaitProcess(pid)
+	if left := processes(uid); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// Root joins the namespaces of another user's process.
+func TestRootJoinsProcess(t *testing.T) {
+	root := newRoot(t)
+	u := newUser(t)
+	target := u.target()
+	pidFile := filepath.Join(root.dir, "pid")
+	const uid = 4000004
+	r := root.start("pasta", "--config-net", "-f", "-P", pidFile, "--runas", strconv.Itoa(uid), target.pid())
+	root.awaitFile(r, pidFile)
+	if !hasTap(t, target.pid()) {
+		t.Error("no tap")
+	}
+	if n := len(processes(uid)); n != 1 {
+		t.Errorf("%d processes of user %d, want the engine", n, uid)
+	}
+	r.signal(syscall.SIGTERM)
+	r.wait()
+	r.expect(0, "", "")
+	target.end()
+}
+
+func TestRunAsErrors(t *testing.T) {
+	u := newUser(t)
+	if os.Geteuid() == 0 {
+		u.finish("pasta", "--runas", "4000000", "--", "true").expect(1, "",
+			"pasta: --runas: only root may change to user 4000000, group 4000000\n")
+	}
+	u.finish("pasta", "--runas", "no-such-user", "--", "true").expect(1, "", "pasta: --runas: no user 'no-such-user'\n")
+}
