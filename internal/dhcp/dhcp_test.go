@@ -1,0 +1,578 @@
+package dhcp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"penne/csum"
+	"penne/internal/fwd"
+	"penne/internal/stats"
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/shard/env"
+)
+
+var (
+	ourMAC   = wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}
+	guestMAC = wire.MAC{2, 0, 0, 0, 0, 7}
+	guest    = addr("192.0.2.5")
+	router   = addr("192.0.2.1")
+	none     = addr("0.0.0.0")
+)
+
+func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
+
+func testRules() *fwd.Rules {
+	return &fwd.Rules{OurMAC: ourMAC, V4: fwd.Family{On: true, Guest: guest, Bits: 24, Gateway: router, Ours: router}}
+}
+
+// sink keeps a copy of each frame.
+type sink struct{ got [][]byte }
+
+func (s *sink) Send(frames []*ring.Frame) {
+	for _, f := range frames {
+		s.got = append(s.got, bytes.Clone(f.Bytes()))
+	}
+}
+
+type discard struct{}
+
+func (discard) Send([]*ring.Frame) {}
+
+type bench struct {
+	env.Env
+	sink
+	in   *ring.Frame
+	conf Config
+}
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	arena, err := ring.NewArena(4, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { arena.Close() })
+	b := &bench{}
+	pool := ring.NewPool(arena)
+	b.Env = env.Env{Rules: testRules(), Guest: &fwd.Guest{}, Pool: pool, Count: &stats.Counters{}, Out: ring.NewOut(pool, 2, &b.sink)}
+	b.in = pool.Get()
+	return b
+}
+
+// put fills the input frame with a UDP datagram; false if it is not ours.
+func (b *bench) put(msg []byte) bool {
+	copy(b.in.PayloadArea(), msg)
+	dst := wire.Broadcast
+	h := b.in.Build(wire.EthLen+ipUDP, len(msg))
+	wire.PutEth(h, &dst, &guestMAC, wire.EtherIPv4)
+	wire.PutIPv4(h[wire.EthLen:], ipUDP+len(msg), wire.ProtoUDP, 64, &none, &broadcast4)
+	udp := b.in.Bytes()[wire.EthLen+wire.IPv4Len:]
+	for i, v := range []uint16{clientPort, serverPort, uint16(len(udp)), 0} {
+		binary.BigEndian.PutUint16(udp[2*i:], v)
+	}
+	sum := csum.Sum(udp, wire.PseudoSum(&none, &broadcast4, wire.ProtoUDP, len(udp)))
+	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
+	b.in.Offload = ring.Offload{}
+	return wire.Parse(b.in.Bytes(), &b.in.H) == wire.OK && Is(&b.in.H)
+}
+
+// input gives the message to Input and returns the reply's frame, if any.
+func (b *bench) input(t testing.TB, msg []byte) []byte {
+	t.Helper()
+	if !b.put(msg) {
+		t.Fatal("no message to the server")
+	}
+	return b.run()
+}
+
+func (b *bench) run() []byte {
+	b.got = nil
+	Input(&b.Env, &b.conf, b.in)
+	b.Out.Flush()
+	if len(b.got) == 0 {
+		return nil
+	}
+	return b.got[0]
+}
+
+// opt is one option.
+func opt(code byte, v ...byte) []byte { return append([]byte{code, byte(len(v))}, v...) }
+
+func optAddr(code byte, a wire.Addr) []byte { return opt(code, a.V4()...) }
+
+// message builds a message as a client does; opts do not include the End option.
+func message(kind byte, opts ...[]byte) []byte {
+	b := make([]byte, offOptions)
+	copy(b, []byte{1, 1, 6, 0, 0xca, 0xfe, 0xba, 0xbe, 0, 7})
+	copy(b[offHW:], guestMAC[:])
+	binary.BigEndian.PutUint32(b[offMagic:], magic)
+	if kind != 0 {
+		b = append(b, opt(optKind, kind)...)
+	}
+	return append(append(b, slices.Concat(opts...)...), optEnd)
+}
+
+func withClient(b []byte, a wire.Addr) []byte {
+	copy(b[offClient:], a.V4())
+	return b
+}
+
+// decoded is a reply as another implementation reads it.
+type decoded struct {
+	layers.DHCPv4
+	ip   layers.IPv4
+	eth  layers.Ethernet
+	opts map[byte][]byte // same codes joined, as RFC 3396 has it
+}
+
+// decode checks what every reply has in common.
+func decode(t testing.TB, frame []byte) decoded {
+	t.Helper()
+	if frame == nil {
+		t.Fatal("no reply")
+	}
+	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
+	if e := p.ErrorLayer(); e != nil {
+		t.Fatalf("%v in %x", e.Error(), frame)
+	}
+	udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+	if !ok || udp.SrcPort != serverPort || udp.DstPort != clientPort {
+		t.Fatalf("ports of %x", frame)
+	}
+	if err := udp.SetNetworkLayerForChecksum(p.NetworkLayer()); err != nil {
+		t.Fatal(err)
+	}
+	if err, wrong := p.VerifyChecksums(); err != nil || len(wrong) > 0 {
+		t.Errorf("checksums: %v %v", wrong, err)
+	}
+	d := decoded{DHCPv4: *p.Layer(layers.LayerTypeDHCPv4).(*layers.DHCPv4), ip: *p.Layer(layers.LayerTypeIPv4).(*layers.IPv4),
+		eth: *p.Layer(layers.LayerTypeEthernet).(*layers.Ethernet), opts: map[byte][]byte{}}
+	for _, o := range d.Options {
+		d.opts[byte(o.Type)] = append(d.opts[byte(o.Type)], o.Data...)
+	}
+	if d.Operation != layers.DHCPOpReply || d.Xid != 0xcafebabe || !bytes.Equal(d.ClientHWAddr, guestMAC[:]) || len(udp.Payload) < minMessage {
+		t.Errorf("header %+v, %d octets", d.DHCPv4, len(udp.Payload))
+	}
+	if !bytes.Equal(d.opts[optServer], router.V4()) || !d.ip.SrcIP.Equal(router.V4()) || !bytes.Equal(d.eth.SrcMAC, ourMAC[:]) {
+		t.Errorf("server %v at %v, %v", d.opts[optServer], d.ip.SrcIP, d.eth.SrcMAC)
+	}
+	return d
+}
+
+// unhex reads octets written with white space between them.
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestOfferBytes compares with an offer laid out by hand from the RFCs.
+func TestOfferBytes(t *testing.T) {
+	b := newBench(t)
+	b.conf = Config{MTU: 65520, DNS: []wire.Addr{addr("198.51.100.53"), addr("2001:db8::53"), addr("198.51.100.54")},
+		Search: []string{"example.org", "a.b."}, Hostname: "box"}
+	got := b.input(t, message(kindDiscover))
+	want := unhex(t, `35 01 02  36 04 c0000201  33 04 ffffffff  01 04 ffffff00  03 04 c0000201
+		06 08 c6336435 c6336436  1a 02 fff0  0c 03 626f78
+		77 12 07 6578616d706c65 03 6f7267 00 01 61 01 62 00  ff`)
+	opts := got[wire.EthLen+ipUDP+offOptions:]
+	if !bytes.HasPrefix(opts, want) {
+		t.Errorf("got  %x\nwant %x", opts, want)
+	}
+	d := decode(t, got)
+	if !d.YourClientIP.Equal(guest.V4()) || !d.ip.DstIP.Equal(guest.V4()) || !bytes.Equal(d.eth.DstMAC, guestMAC[:]) {
+		t.Errorf("offers %v to %v, %v", d.YourClientIP, d.ip.DstIP, d.eth.DstMAC)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	other := addr("192.0.2.77")
+	for _, c := range []struct {
+		name string
+		msg  []byte
+		want byte
+		drop stats.Reason // if want is kindNone; NumReasons for none
+	}{
+		{"discover", message(kindDiscover), kindOffer, 0},
+		{"discover an address of old", message(kindDiscover, optAddr(optRequested, other)), kindOffer, 0},
+		{"rapid commit", message(kindDiscover, opt(optRapid)), kindAck, 0},
+		{"select", message(kindRequest, optAddr(optServer, router), optAddr(optRequested, guest)), kindAck, 0},
+		{"select another server", message(kindRequest, optAddr(optServer, other), optAddr(optRequested, guest)), kindNone, stats.Unanswered},
+		{"select another address", message(kindRequest, optAddr(optServer, router), optAddr(optRequested, other)), kindNak, 0},
+		{"reboot", message(kindRequest, optAddr(optRequested, guest)), kindAck, 0},
+		{"reboot with another address", message(kindRequest, optAddr(optRequested, other)), kindNak, 0},
+		{"renew", withClient(message(kindRequest), guest), kindAck, 0},
+		{"renew another address", withClient(message(kindRequest), other), kindNak, 0},
+		{"request nothing", message(kindRequest), kindNone, stats.Unanswered},
+		{"inform", withClient(message(kindInform), other), kindAck, 0},
+		{"inform from nowhere", message(kindInform), kindNone, stats.Unanswered},
+		{"decline", message(kindDecline, optAddr(optRequested, guest)), kindNone, stats.NumReasons},
+		{"release", withClient(message(kindRelease), guest), kindNone, stats.NumReasons},
+		{"BOOTP (RFC 951)", message(0), kindNone, stats.Unanswered},
+		{"an offer", message(kindOffer), kindNone, stats.Unanswered},
+		{"lease query (RFC 4388)", message(10), kindNone, stats.Unanswered},
+		{"no End option", message(kindDiscover)[:offOptions+3], kindOffer, 0},
+		{"padding between options", message(kindDiscover, []byte{0, 0}, opt(optRapid)), kindAck, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			got := b.input(t, c.msg)
+			var drops [stats.NumReasons]uint64
+			if c.want == kindNone {
+				if got != nil {
+					t.Errorf("reply %x", got)
+				}
+				if c.drop != stats.NumReasons {
+					drops[c.drop] = 1
+				}
+			} else if d := decode(t, got); !bytes.Equal(d.opts[optKind], []byte{c.want}) {
+				t.Errorf("reply of type %v, want %d", d.opts[optKind], c.want)
+			}
+			if b.Count.Drops != drops {
+				t.Errorf("drops %v", b.Count.Drops)
+			}
+		})
+	}
+}
+
+// TestReceiver: where a reply goes follows from flags, state and type.
+func TestReceiver(t *testing.T) {
+	broadcast := message(kindDiscover)
+	broadcast[offFlags] = 0x80
+	for _, c := range []struct {
+		name     string
+		msg      []byte
+		ip       wire.Addr
+		mac      wire.MAC
+		your, ci wire.Addr
+	}{
+		{"discover", message(kindDiscover), guest, guestMAC, guest, none},
+		{"broadcast flag", broadcast, broadcast4, wire.Broadcast, guest, none},
+		{"renew", withClient(message(kindRequest), guest), guest, guestMAC, guest, guest},
+		{"nak", withClient(message(kindRequest), addr("192.0.2.77")), broadcast4, wire.Broadcast, none, none},
+		{"inform", withClient(message(kindInform), addr("192.0.2.77")), addr("192.0.2.77"), guestMAC, none, addr("192.0.2.77")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := decode(t, newBench(t).input(t, c.msg))
+			if !d.ip.DstIP.Equal(c.ip.V4()) || !bytes.Equal(d.eth.DstMAC, c.mac[:]) {
+				t.Errorf("to %v, %v", d.ip.DstIP, d.eth.DstMAC)
+			}
+			if !d.YourClientIP.Equal(c.your.V4()) || !d.ClientIP.Equal(c.ci.V4()) {
+				t.Errorf("yiaddr %v, ciaddr %v", d.YourClientIP, d.ClientIP)
+			}
+			if d.Flags != uint16(c.msg[offFlags])<<8 {
+				t.Errorf("flags %x", d.Flags)
+			}
+		})
+	}
+}
+
+// TestOptionsOfEachType: no lease without one, nothing but names in a NAK.
+func TestOptionsOfEachType(t *testing.T) {
+	id := opt(optClientID, 1, 2, 3)
+	for _, c := range []struct {
+		name string
+		msg  []byte
+		want []byte // codes besides 53 and 54
+	}{
+		{"offer", message(kindDiscover, id), []byte{optLease, optClientID, optMask, optRouter}},
+		{"rapid ack", message(kindDiscover, opt(optRapid)), []byte{optLease, optRapid, optMask, optRouter}},
+		{"ack", message(kindRequest, optAddr(optRequested, guest), opt(optRapid)), []byte{optLease, optMask, optRouter}},
+		{"inform", withClient(message(kindInform, id), guest), []byte{optClientID, optMask, optRouter}},
+		{"nak", message(kindRequest, id, optAddr(optRequested, router)), []byte{optClientID}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := decode(t, newBench(t).input(t, c.msg))
+			for _, code := range c.want {
+				if _, ok := d.opts[code]; !ok {
+					t.Errorf("option %d is missing", code)
+				}
+				delete(d.opts, code)
+			}
+			for code := range d.opts {
+				if code != optKind && code != optServer && code != optEnd && code != optPad {
+					t.Errorf("option %d is there", code)
+				}
+			}
+		})
+	}
+}
+
+func TestNetworkOptions(t *testing.T) {
+	for _, c := range []struct {
+		name, gateway string
+		bits          uint8
+		mask, routes  string
+	}{
+		{"on the link", "192.0.2.1", 24, "ffffff00", ""},
+		{"point to point", "10.0.0.1", 32, "ffffffff", "20 0a000001 00000000 00 0a000001"},
+		{"outside the prefix", "192.0.3.1", 24, "ffffff00", "20 c0000301 00000000 00 c0000301"},
+		{"whole Internet", "10.0.0.1", 1, "80000000", "20 0a000001 00000000 00 0a000001"},
+		{"no router", "", 24, "ffffff00", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			b.Rules.V4.Bits, b.Rules.V4.Gateway = c.bits, wire.Addr{}
+			if c.gateway != "" {
+				b.Rules.V4.Gateway = addr(c.gateway)
+			}
+			d := decode(t, b.input(t, message(kindDiscover)))
+			var gw []byte
+			if c.gateway != "" {
+				gw = b.Rules.V4.Gateway.V4()
+			}
+			if !bytes.Equal(d.opts[optMask], unhex(t, c.mask)) || !bytes.Equal(d.opts[optRouter], gw) ||
+				!bytes.Equal(d.opts[optRoutes], unhex(t, c.routes)) {
+				t.Errorf("mask %x, router %x, routes %x", d.opts[optMask], d.opts[optRouter], d.opts[optRoutes])
+			}
+		})
+	}
+}
+
+func TestFQDN(t *testing.T) {
+	wireName := "03 626f78 07 6578616d706c65 00"
+	for _, c := range []struct {
+		name string
+		opts []byte
+		want string
+	}{
+		{"not asked for", nil, ""},
+		{"asked for", opt(optParams, 1, 81), "0c ff ff" + wireName},
+		{"sent", opt(optFQDN, 4, 0, 0, 0), "0c ff ff" + wireName},
+		{"wants the server to update", opt(optFQDN, 5, 0, 0), "0e ff ff" + wireName},
+		{"old encoding", opt(optFQDN, 1, 0, 0, 'x'), "0a ff ff" + hex.EncodeToString([]byte("box.example"))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			b.conf.FQDN = "box.example."
+			d := decode(t, b.input(t, message(kindDiscover, c.opts)))
+			if !bytes.Equal(d.opts[optFQDN], unhex(t, c.want)) {
+				t.Errorf("got %x, want %s", d.opts[optFQDN], c.want)
+			}
+		})
+	}
+}
+
+// TestSearchIsSplitAndCut: a long list goes into several options (RFC 3396), and
+// no further than the client takes; names that are none are left out.
+func TestSearchIsSplitAndCut(t *testing.T) {
+	label := strings.Repeat("x", 60)
+	b := newBench(t)
+	b.conf.Search = []string{"", ".", "a..b", strings.Repeat("y", 64), label + ".org"}
+	for range 20 {
+		b.conf.Search = append(b.conf.Search, label+"."+label+".example")
+	}
+	for _, c := range []struct{ max, names, datagram int }{{0, 2, 576}, {400, 2, 576}, {1000, 5, 1000}, {1500, 9, 1500}, {9000, 9, 1500}} {
+		d := decode(t, b.input(t, message(kindDiscover, opt(optMaxLen, byte(c.max>>8), byte(c.max)))))
+		if n := bytes.Count(d.opts[optSearch], []byte{60}); (n+1)/2 != c.names || int(d.ip.Length) > c.datagram {
+			t.Errorf("maximum %d: %d names in %d octets", c.max, (n+1)/2, d.ip.Length)
+		}
+		if s := d.opts[optSearch]; len(s) > 0 && s[len(s)-1] != 0 {
+			t.Errorf("maximum %d: a name is cut", c.max)
+		}
+	}
+}
+
+// TestNoRoom: of two long names the one that does not fit is left out whole.
+func TestNoRoom(t *testing.T) {
+	b := newBench(t)
+	b.conf.Hostname, b.conf.MTU = strings.Repeat("h", 250), 1500
+	b.conf.FQDN = strings.Repeat(strings.Repeat("f", 49)+".", 4) + "org"
+	d := decode(t, b.input(t, message(kindDiscover, opt(optFQDN, 4, 0, 0))))
+	if len(d.opts[optHostname]) != 250 || d.opts[optFQDN] != nil || d.ip.Length > minDatagram {
+		t.Errorf("%d octets: %v", d.ip.Length, d.opts)
+	}
+}
+
+func TestOverload(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		over byte
+		want byte
+	}{{"file", 1, kindOffer}, {"name", 2, kindAck}, {"both", 3, kindAck}, {"none", 0, kindNone}} {
+		t.Run(c.name, func(t *testing.T) {
+			msg := message(0, opt(optOverload, c.over))
+			copy(msg[offFile:], append(opt(optKind, kindDiscover), optEnd))
+			copy(msg[offName:], append(append(opt(optKind, kindDiscover), opt(optRapid)...), optEnd))
+			b := newBench(t)
+			got := b.input(t, msg)
+			if c.want == kindNone {
+				if got != nil {
+					t.Errorf("read options that are none: %x", got)
+				}
+			} else if d := decode(t, got); d.opts[optKind][0] != c.want {
+				t.Errorf("reply of type %v", d.opts[optKind])
+			}
+		})
+	}
+	msg := message(kindDiscover, opt(optOverload, 1))
+	copy(msg[offFile+126:], []byte{optParams, 1}) // runs out of its field
+	b := newBench(t)
+	if b.input(t, msg) != nil || b.Count.Drops[stats.Malformed] != 1 {
+		t.Errorf("drops %v", b.Count.Drops)
+	}
+}
+
+func TestMalformed(t *testing.T) {
+	put := func(at int, v ...byte) []byte {
+		b := message(kindDiscover)
+		copy(b[at:], v)
+		return b
+	}
+	for _, c := range []struct {
+		name string
+		msg  []byte
+	}{
+		{"a reply", put(0, 2)},
+		{"token ring", put(1, 6)},
+		{"hardware address of 16", put(2, 16)},
+		{"no magic cookie", put(offMagic, 0)},
+		{"group address", put(offHW, 1)},
+		{"no address", put(offHW, 0, 0, 0, 0, 0, 0)},
+		{"type of two octets", message(0, opt(optKind, 1, 1))},
+		{"requested address of 5", message(kindRequest, opt(optRequested, 1, 2, 3, 4, 5))},
+		{"server of 3", message(kindRequest, opt(optServer, 1, 2, 3))},
+		{"maximum of one octet", message(kindDiscover, opt(optMaxLen, 1))},
+		{"overload of none", message(kindDiscover, opt(optOverload))},
+		{"short name", message(kindDiscover, opt(optFQDN, 1, 2))},
+		{"option without length", append(message(kindDiscover)[:offOptions+3], optParams)},
+		{"option past the end", append(message(kindDiscover)[:offOptions+3], optParams, 2, 1)},
+		{"cut before the options", message(kindDiscover)[:offOptions-1]},
+		{"empty", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			if b.input(t, c.msg) != nil || b.Count.Drops[stats.Malformed] != 1 {
+				t.Errorf("drops %v", b.Count.Drops)
+			}
+		})
+	}
+}
+
+func TestChecksum(t *testing.T) {
+	b := newBench(t)
+	b.put(message(kindDiscover))
+	field := b.in.Bytes()[wire.EthLen+wire.IPv4Len+6:]
+	field[0] ^= 1
+	if b.run() != nil || b.Count.Drops[stats.Malformed] != 1 {
+		t.Error("took a damaged message")
+	}
+	b.in.Offload.NeedsCsum = true
+	if b.run() == nil {
+		t.Error("a sum that is not computed yet was held against the message")
+	}
+	b.in.Offload.NeedsCsum = false
+	clear(field[:2])
+	if b.run() == nil {
+		t.Error("a message without checksum was dropped")
+	}
+}
+
+func TestOff(t *testing.T) {
+	b := newBench(t)
+	b.conf.Off = true
+	if b.input(t, message(kindDiscover)) != nil || b.Count.Drops != [stats.NumReasons]uint64{} {
+		t.Errorf("answers though it is off: %v", b.Count.Drops)
+	}
+	b.conf.Off, b.Rules.V4.On = false, false
+	if b.input(t, message(kindDiscover)) != nil || b.Count.Drops[stats.FamilyOff] != 1 {
+		t.Errorf("answers though the family is off: %v", b.Count.Drops)
+	}
+}
+
+// TestNothingToGive: without an address of ours, or of the guest, there is no lease.
+func TestNothingToGive(t *testing.T) {
+	for _, c := range []func(*fwd.Family){
+		func(f *fwd.Family) { f.Ours = wire.Addr{} },
+		func(f *fwd.Family) { f.Guest = wire.Addr{} },
+	} {
+		b := newBench(t)
+		c(&b.Rules.V4)
+		if b.input(t, message(kindDiscover)) != nil || b.Count.Drops[stats.Unanswered] != 1 {
+			t.Errorf("drops %v", b.Count.Drops)
+		}
+	}
+}
+
+func TestIs(t *testing.T) {
+	for _, c := range []struct {
+		h    wire.Headers
+		want bool
+	}{
+		{wire.Headers{Proto: wire.ProtoUDP, DstPort: 67}, true},
+		{wire.Headers{Proto: wire.ProtoUDP, DstPort: 68, SrcPort: 67}, false},
+		{wire.Headers{Proto: wire.ProtoTCP, DstPort: 67}, false},
+		{wire.Headers{Proto: wire.ProtoUDP, DstPort: 67, V6: true}, false},
+	} {
+		if Is(&c.h) != c.want {
+			t.Errorf("%+v", c.h)
+		}
+	}
+}
+
+// full is a message that needs everything, and a Config that has it.
+func full(b *bench) []byte {
+	b.conf = Config{MTU: 1500, DNS: []wire.Addr{addr("198.51.100.53")}, Search: []string{"example.org", "example.net"},
+		Hostname: "box", FQDN: "box.example.org"}
+	b.Rules.V4.Bits = 32
+	return message(kindDiscover, opt(optClientID, 1, 2, 3), opt(optRapid), opt(optFQDN, 5, 0, 0), opt(optMaxLen, 5, 0))
+}
+
+func TestInputNoAlloc(t *testing.T) {
+	b := newBench(t)
+	b.put(full(b))
+	b.Out = ring.NewOut(b.Pool, 1, discard{})
+	if n := testing.AllocsPerRun(100, func() { Input(&b.Env, &b.conf, b.in); b.Out.Flush() }); n != 0 {
+		t.Errorf("%v allocations a message", n)
+	}
+}
+
+// FuzzInput: whatever comes, a reply is well-formed, ours, and promises the
+// guest nothing but its address.
+func FuzzInput(f *testing.F) {
+	b := newBench(f)
+	f.Add(full(b))
+	f.Add(message(kindDiscover))
+	f.Add(message(kindRequest, optAddr(optServer, router), optAddr(optRequested, guest)))
+	f.Add(message(kindRequest, optAddr(optRequested, router)))
+	f.Add(withClient(message(kindInform), guest))
+	over := message(0, opt(optOverload, 3))
+	copy(over[offFile:], opt(optKind, kindDiscover))
+	copy(over[offName:], opt(optClientID, 1, 2, 3))
+	f.Add(over)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		if len(msg) > 4096 {
+			return
+		}
+		reply := b.input(t, msg)
+		if reply == nil {
+			return
+		}
+		var h wire.Headers
+		if wire.Parse(reply, &h) != wire.OK || h.Src != router || h.DstPort != clientPort {
+			t.Fatalf("reply %x", reply)
+		}
+		payload := reply[h.Payload : uint32(h.Payload)+h.PayloadLen]
+		your := wire.Addr4(payload[offYour:])
+		if your != guest && your != none || len(payload)+ipUDP > maxDatagram || len(payload) < minMessage {
+			t.Errorf("gives %v in %d octets", your, len(payload))
+		}
+		var d layers.DHCPv4
+		if err := d.DecodeFromBytes(payload, gopacket.NilDecodeFeedback); err != nil {
+			t.Errorf("%v in %x", err, payload)
+		}
+	})
+}
