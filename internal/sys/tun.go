@@ -13,7 +13,6 @@ const TunPath = "/dev/net/tun"
 const (
 	IFF_TUN         = unix.IFF_TUN
 	IFF_TAP         = unix.IFF_TAP
-	IFF_NAPI        = unix.IFF_NAPI // 4.15
 	IFF_NO_PI       = unix.IFF_NO_PI
 	IFF_VNET_HDR    = unix.IFF_VNET_HDR
 	IFF_MULTI_QUEUE = unix.IFF_MULTI_QUEUE // 3.8

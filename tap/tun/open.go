@@ -125,7 +125,11 @@ func adopt(fd int, o Options, k *kernel) (*Device, error) {
 	return d, nil
 }
 
-// baseFlags are those of every queue; Linux has had them since 2.6.27.
+// baseFlags are those of every queue; Linux has had them since 2.6.27. IFF_NAPI
+// (4.15) stays off: it defers what write does at once, into merging that
+// superpackets do not need. One TCP stream of them into the guest, medians of 9
+// runs at MSS 1460: without 48.8 Gbit/s and 0.254 CPU-s/GB, with 43.3 and 0.298;
+// at 65000: 50.6 and 0.255, 46.3 and 0.257 (Linux 6.18, 2 busy cores).
 const baseFlags = sys.IFF_TAP | sys.IFF_NO_PI | sys.IFF_VNET_HDR
 
 // first makes the interface with its first queue.
