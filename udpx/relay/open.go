@@ -1,0 +1,113 @@
+package relay
+
+import (
+	"penne/internal/fwd"
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/shard/flow"
+)
+
+const (
+	// firstWant is what a flow's first receive asks for.
+	firstWant = 4
+	// wideBuffer is what a receive buffer is raised to when the default
+	// proves small; the kernel caps it at net.core.rmem_max.
+	wideBuffer = 4 << 20
+)
+
+// flowOf finds or makes the flow of the i-th message of in, which came to the
+// listener id. It returns -1 if there can be none; that has been counted.
+func (r *Relay) flowOf(id int32, in *sys.RecvRow, i int, peer *wire.Addr, port uint16) int32 {
+	local, _ := in.Local(i)
+	key := flow.Key{
+		Guest: local, GuestPort: uint16(id), Proto: uint8(id >> 16),
+		Remote: *peer, RemotePort: port,
+	}
+	if r.lastSlot >= 0 && key == r.lastKey {
+		return r.lastSlot
+	}
+	hash := r.table.Hash(&key)
+	slot := r.table.Find(&key, hash)
+	if slot < 0 {
+		slot = r.open(id, &key, hash)
+		if slot < 0 {
+			return -1
+		}
+		at := wire.Addr(local)
+		in.Return(i, &r.rec[slot].back, !at.IsMulticast() && !at.IsBroadcast4())
+	}
+	r.lastKey, r.lastSlot = key, slot
+	return slot
+}
+
+// open makes the flow key.
+func (r *Relay) open(id int32, key *flow.Key, hash uint64) int32 {
+	l := &r.listeners[id]
+	to := l.ToAddr
+	if to.IsZero() {
+		to = l.To.Addr(&key.Remote)
+	}
+	if to.IsUnspecified() || key.RemotePort == 0 {
+		return r.refuse(stats.BadDest)
+	}
+	slot := r.table.Insert(key, hash)
+	if slot < 0 {
+		return r.refuse(stats.TableFull)
+	}
+	fd := l.To.Socket(to.Is4())
+	if fd < 0 {
+		r.table.Remove(slot)
+		return r.refuse(stats.NoSocket)
+	}
+	f := &r.rec[slot]
+	*f = record{fd: fd, listener: id, to: to, toPort: l.Target, last: r.env.Now, want: firstWant, segMax: [2]uint16{65535, 65535}}
+	if errno := r.connect(f, slot, key.RemotePort); errno != 0 {
+		sys.Close(fd)
+		r.table.Remove(slot)
+		return r.refuse(reasonOf(errno))
+	}
+	r.link(slot)
+	r.wheel.Set(slot, f.end())
+	r.env.Count.Spliced++
+	return slot
+}
+
+func (r *Relay) refuse(why stats.Reason) int32 {
+	r.env.Count.Drop(why)
+	return -1
+}
+
+// connect prepares f's socket: from the peer's own port if that is free over
+// there, to the target.
+func (r *Relay) connect(f *record, slot int32, port uint16) sys.Errno {
+	v4 := f.to.Is4()
+	if !v4 {
+		sys.V6Only(f.fd)
+	}
+	if r.gro {
+		sys.GroDatagrams(f.fd)
+	}
+	var sa sys.Sockaddr
+	from := source(&f.to)
+	sa.SetInet((*[16]byte)(&from), v4, port, 0)
+	sys.Bind(f.fd, &sa) // taken or privileged: connect chooses another
+	sa.SetInet((*[16]byte)(&f.to), v4, f.toPort, r.env.Rules.ScopeOf(&f.to))
+	if errno := sys.Connect(f.fd, &sa); errno != 0 {
+		return errno
+	}
+	tok := flow.NewToken(flow.KindRelayUDP, r.table.Gen(slot), slot)
+	return r.env.Epoll.Add(f.fd, sys.EPOLLIN, uint64(tok))
+}
+
+// source is the address to bind to on the way to a target: loopback if the
+// target is, so that ports of other addresses are no obstacle, else any.
+func source(to *wire.Addr) wire.Addr {
+	switch {
+	case to.IsLoopback():
+		return fwd.Loopback(to)
+	case to.Is4():
+		return wire.Addr{10: 0xff, 11: 0xff}
+	}
+	return wire.Addr{}
+}
