@@ -189,7 +189,8 @@ var exits = map[string][]string{
 
 func TestOnlyProgramsExit(t *testing.T) {
 	for _, f := range sources(t) {
-		if f.ast.Name.Name == "main" {
+		// A test's TestMain may end a copy of itself that it started as a helper.
+		if f.ast.Name.Name == "main" || strings.HasSuffix(f.path, "_test.go") {
 			continue
 		}
 		ast.Inspect(f.ast, func(n ast.Node) bool {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"penne/test/bed"
+	"penne/test/client"
 )
 
 // serve runs a TCP server for the length of a test.
@@ -27,22 +28,13 @@ func serve(t *testing.T, n *bed.NS, ip string, handle func(*net.TCPConn)) *bed.S
 }
 
 // tool runs a tool inside.
-func tool(t *testing.T, s *bed.Session, name string, args ...string) outcome {
+func tool(t *testing.T, s *bed.Session, name string, args ...string) client.Outcome {
 	t.Helper()
-	var o outcome
+	var o client.Outcome
 	if err := s.Tool(&o, name, args...); err != nil {
 		t.Fatal(err)
 	}
 	return o
-}
-
-// sink reads to the end and answers with the sum of what it read: only then, so that a client which has
-// ended its direction must still be able to read.
-func sink(c *net.TCPConn) {
-	h := sha256.New()
-	if _, err := io.Copy(h, c); err == nil {
-		io.WriteString(c, hex.EncodeToString(h.Sum(nil)))
-	}
 }
 
 func TestTCPTransfers(t *testing.T) {
@@ -59,11 +51,11 @@ func transfers(t *testing.T, b *bed.Bed, s *bed.Session, f family) {
 	const n = 16 << 20
 	size := strconv.Itoa(n)
 	t.Run("out", func(t *testing.T) {
-		o := tool(t, s, "upload", serve(t, b.Remote, f.remote, sink).Addr.String(), "1", size)
+		o := tool(t, s, "upload", serve(t, b.Remote, f.remote, client.Sink).Addr.String(), "1", size)
 		wantBytes(t, o, 1, n)
 	})
 	t.Run("in", func(t *testing.T) {
-		srv := serve(t, b.Remote, f.remote, func(c *net.TCPConn) { io.Copy(c, bed.PatternReader(2, n)) })
+		srv := serve(t, b.Remote, f.remote, client.Source(2, n))
 		wantBytes(t, tool(t, s, "download", srv.Addr.String()), 2, n)
 	})
 	t.Run("both", func(t *testing.T) {
@@ -72,7 +64,7 @@ func transfers(t *testing.T, b *bed.Bed, s *bed.Session, f family) {
 	})
 }
 
-func wantBytes(t *testing.T, o outcome, seed uint64, n int64) {
+func wantBytes(t *testing.T, o client.Outcome, seed uint64, n int64) {
 	t.Helper()
 	if want := bed.PatternSum(seed, n); o.Bytes != n || o.Sum != want || o.Text != "" {
 		t.Errorf("%d bytes of %d, sum %.8s of %.8s, %s", o.Bytes, n, o.Sum, want, o.Text)
@@ -86,12 +78,12 @@ func TestTCPParallelTransfers(t *testing.T) {
 	)
 	b, s := connect(t)
 	eachFamily(t, func(t *testing.T, f family) {
-		up := serve(t, b.Remote, f.remote, sink)
-		down := serve(t, b.Remote, f.remote, func(c *net.TCPConn) { io.Copy(c, bed.PatternReader(9, n)) })
+		up := serve(t, b.Remote, f.remote, client.Sink)
+		down := serve(t, b.Remote, f.remote, client.Source(9, n))
 		var wg sync.WaitGroup
 		for i := range streams {
 			wg.Go(func() {
-				var o outcome
+				var o client.Outcome
 				seed, err := uint64(9), error(nil)
 				if i%2 == 0 {
 					seed = uint64(i)
@@ -140,7 +132,7 @@ func TestTCPReset(t *testing.T) {
 			io.ReadFull(c, make([]byte, 1))
 			c.SetLinger(0)
 		})
-		o := tool(t, s, "upload", srv.Addr.String(), "5", "1")
+		o := tool(t, s, "poke", srv.Addr.String())
 		if syscall.Errno(o.Errno) != syscall.ECONNRESET {
 			t.Errorf("got %+v, want a connection reset", o)
 		}
@@ -223,9 +215,9 @@ func TestTCPOverALossyPath(t *testing.T) {
 	b := newBed(t, bed.WithRelay(10*time.Millisecond, 0.005), bed.WithMTU(1500))
 	s := attach(t, b)
 	eachFamily(t, func(t *testing.T, f family) {
-		o := tool(t, s, "upload", serve(t, b.Remote, f.remote, sink).Addr.String(), "7", strconv.Itoa(n))
+		o := tool(t, s, "upload", serve(t, b.Remote, f.remote, client.Sink).Addr.String(), "7", strconv.Itoa(n))
 		wantBytes(t, o, 7, n)
-		srv := serve(t, b.Remote, f.remote, func(c *net.TCPConn) { io.Copy(c, bed.PatternReader(8, n)) })
+		srv := serve(t, b.Remote, f.remote, client.Source(8, n))
 		wantBytes(t, tool(t, s, "download", srv.Addr.String()), 8, n)
 	})
 }

@@ -1,4 +1,4 @@
-package e2e
+package client
 
 import (
 	"crypto/sha256"
@@ -15,20 +15,20 @@ import (
 	"penne/test/bed"
 )
 
-// patience turns a stall into a failure that tells where it happened; nothing here takes a second by design.
-const patience = 60 * time.Second
+// Patience turns a stall into a failure that tells where it happened; nothing here takes a second by design.
+const Patience = 60 * time.Second
 
-// outcome is what a client inside reports.
-type outcome struct {
-	Bytes int64
+// Outcome is what a client reports.
+type Outcome struct {
+	Bytes int64  // moved, or connections that worked
 	Sum   string // SHA-256, hexadecimal
 	Errno int    // of the failed call, 0 if none
-	Text  string // of the failure
+	Text  string // of the failure, or of the last of several
 	Fails int
 }
 
-// failed puts an error into an outcome.
-func failed(o outcome, err error) (any, error) {
+// failed puts an error into an Outcome.
+func failed(o Outcome, err error) (any, error) {
 	o.Text = err.Error()
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -39,29 +39,44 @@ func failed(o outcome, err error) (any, error) {
 
 var (
 	_ = bed.Register("dial", dialTool)
+	_ = bed.Register("poke", pokeTool)
 	_ = bed.Register("upload", uploadTool)
 	_ = bed.Register("download", downloadTool)
 	_ = bed.Register("echo", echoTool)
-	_ = bed.Register("udpecho", udpEchoTool)
-	_ = bed.Register("udpsend", udpSendTool)
 	_ = bed.Register("short", shortTool)
 )
 
 func dial(network, addr string) (net.Conn, error) {
-	c, err := net.DialTimeout(network, addr, patience)
+	c, err := net.DialTimeout(network, addr, Patience)
 	if err != nil {
 		return nil, err
 	}
-	return c, c.SetDeadline(time.Now().Add(patience))
+	return c, c.SetDeadline(time.Now().Add(Patience))
 }
 
 // dialTool connects by TCP and reports how that failed: ADDR.
 func dialTool(args []string) (any, error) {
 	c, err := dial("tcp", args[0])
 	if err != nil {
-		return failed(outcome{}, err)
+		return failed(Outcome{}, err)
 	}
-	return outcome{}, c.Close()
+	return Outcome{}, c.Close()
+}
+
+// pokeTool sends a byte to ADDR and waits for what the server does about it.
+func pokeTool(args []string) (any, error) {
+	c, err := dial("tcp", args[0])
+	if err != nil {
+		return failed(Outcome{}, err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte{1}); err != nil {
+		return nil, err
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		return failed(Outcome{}, err)
+	}
+	return Outcome{}, nil
 }
 
 // uploadTool sends BYTES of pattern SEED to ADDR, ends its direction, and reads the sum the server computed.
@@ -72,36 +87,36 @@ func uploadTool(args []string) (any, error) {
 	}
 	c, err := dial("tcp", args[0])
 	if err != nil {
-		return failed(outcome{}, err)
+		return failed(Outcome{}, err)
 	}
 	defer c.Close()
-	sent, err := io.Copy(c, bed.PatternReader(seed, n))
+	sent, err := copyPattern(c, seed, n)
 	if err != nil {
-		return failed(outcome{Bytes: sent}, err)
+		return failed(Outcome{Bytes: sent}, err)
 	}
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		return nil, err
 	}
 	sum, err := io.ReadAll(c)
 	if err != nil {
-		return failed(outcome{Bytes: sent}, err)
+		return failed(Outcome{Bytes: sent}, err)
 	}
-	return outcome{Bytes: sent, Sum: string(sum)}, nil
+	return Outcome{Bytes: sent, Sum: string(sum)}, nil
 }
 
 // downloadTool reads from ADDR until the end.
 func downloadTool(args []string) (any, error) {
 	c, err := dial("tcp", args[0])
 	if err != nil {
-		return failed(outcome{}, err)
+		return failed(Outcome{}, err)
 	}
 	defer c.Close()
 	h := sha256.New()
-	n, err := io.Copy(h, c)
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{c}, make([]byte, 1<<18))
 	if err != nil {
-		return failed(outcome{Bytes: n}, err)
+		return failed(Outcome{Bytes: n}, err)
 	}
-	return outcome{Bytes: n, Sum: hex.EncodeToString(h.Sum(nil))}, nil
+	return Outcome{Bytes: n, Sum: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
 // echoTool sends BYTES of pattern SEED to ADDR and reads what comes back at the same time.
@@ -112,20 +127,20 @@ func echoTool(args []string) (any, error) {
 	}
 	c, err := dial("tcp", args[0])
 	if err != nil {
-		return failed(outcome{}, err)
+		return failed(Outcome{}, err)
 	}
 	defer c.Close()
 	sent := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(c, bed.PatternReader(seed, n))
+		_, err := copyPattern(c, seed, n)
 		sent <- errors.Join(err, c.(*net.TCPConn).CloseWrite())
 	}()
 	h := sha256.New()
 	got, err := io.Copy(h, c)
 	if err := errors.Join(err, <-sent); err != nil {
-		return failed(outcome{Bytes: got}, err)
+		return failed(Outcome{Bytes: got}, err)
 	}
-	return outcome{Bytes: got, Sum: hex.EncodeToString(h.Sum(nil))}, nil
+	return Outcome{Bytes: got, Sum: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
 func seedAndSize(args []string) (uint64, int64, error) {
@@ -135,60 +150,6 @@ func seedAndSize(args []string) (uint64, int64, error) {
 	}
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	return seed, n, err
-}
-
-// udpEchoTool sends one datagram of each size to ADDR, in turn, and wants each back as it was.
-func udpEchoTool(args []string) (any, error) {
-	c, err := dial("udp", args[0])
-	if err != nil {
-		return failed(outcome{}, err)
-	}
-	defer c.Close()
-	var o outcome
-	for i, arg := range args[1:] {
-		_, size, err := seedAndSize([]string{"0", arg})
-		if err != nil {
-			return nil, err
-		}
-		if err := echoDatagram(c, uint64(i), size); err != nil {
-			return failed(o, fmt.Errorf("datagram of %d bytes: %w", size, err))
-		}
-		o.Bytes += size
-	}
-	return o, nil
-}
-
-func echoDatagram(c net.Conn, seed uint64, size int64) error {
-	sent := make([]byte, size)
-	bed.NewPattern(seed).Read(sent)
-	if _, err := c.Write(sent); err != nil {
-		return err
-	}
-	got := make([]byte, 1<<16)
-	n, err := c.Read(got)
-	if err != nil {
-		return err
-	}
-	if string(got[:n]) != string(sent) {
-		return fmt.Errorf("%d other bytes came back", n)
-	}
-	return nil
-}
-
-// udpSendTool sends a datagram to ADDR where nobody is and reports the error that comes back.
-func udpSendTool(args []string) (any, error) {
-	c, err := dial("udp", args[0])
-	if err != nil {
-		return failed(outcome{}, err)
-	}
-	defer c.Close()
-	if _, err := c.Write([]byte("anybody?")); err != nil {
-		return failed(outcome{}, err)
-	}
-	if _, err := c.Read(make([]byte, 1)); err != nil {
-		return failed(outcome{}, err)
-	}
-	return outcome{}, nil
 }
 
 // shortTool makes COUNT connections to ADDR, WORKERS at a time, each for one line and its echo.
@@ -204,7 +165,7 @@ func shortTool(args []string) (any, error) {
 	close(jobs)
 	var (
 		mu sync.Mutex // guards o
-		o  outcome
+		o  Outcome
 		wg sync.WaitGroup
 	)
 	for range workers {
@@ -243,4 +204,23 @@ func shortConnection(addr string) error {
 		return fmt.Errorf("echo is %q: %w", got, err)
 	}
 	return nil
+}
+
+// Sink is the server of "upload": it reads to the end and answers with the SHA-256 of what it read. The client
+// has ended its direction by then and must still be able to read.
+func Sink(c *net.TCPConn) {
+	h := sha256.New()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{c}, make([]byte, 1<<18)); err == nil {
+		io.WriteString(c, hex.EncodeToString(h.Sum(nil)))
+	}
+}
+
+// Source gives a server of "download": n bytes of a pattern.
+func Source(seed uint64, n int64) func(*net.TCPConn) {
+	return func(c *net.TCPConn) { copyPattern(c, seed, n) }
+}
+
+// copyPattern is io.Copy with a buffer that makes system calls few.
+func copyPattern(w io.Writer, seed uint64, n int64) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{w}, bed.PatternReader(seed, n), make([]byte, 1<<18))
 }
