@@ -1,0 +1,185 @@
+package shard_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"penne/internal/fwd"
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/shard"
+	"penne/tap"
+	"penne/tap/tun"
+	"penne/tap/tun/tuntest"
+)
+
+// randomQueue is a steering program that returns a random queue, 0 or 1, for
+// each frame: call bpf_get_prandom_u32; r0 &= 1; exit.
+var randomQueue = []uint64{7<<32 | 0x85, 1<<32 | 0x57, 0x95}
+
+// TestMisSteeredFramesReachTheirFlow lets the kernel deliver every frame to a
+// random queue, so that half of them come in at the wrong shard, and requires
+// that nothing is lost, TCP and UDP, in both directions.
+func TestMisSteeredFramesReachTheirFlow(t *testing.T) {
+	tcp, udp := echoServers(t) // on the host: these threads are not in the namespace
+	tuntest.Enter(t)
+	g := misSteeredGroup(t)
+	t.Cleanup(g.Close)
+
+	run := func(proto string, talk func(t *testing.T)) {
+		before := total(g)
+		talk(t)
+		after := total(g)
+		if n := after.HandedOut - before.HandedOut; n == 0 {
+			t.Errorf("%s: no frame was handed over", proto)
+		}
+		for r := range stats.NumReasons {
+			if n := after.Drops[r] - before.Drops[r]; n > 0 && !harmless[r] {
+				t.Errorf("%s: %d drops: %s", proto, n, r)
+			}
+		}
+	}
+	run("TCP", func(t *testing.T) { talkTCP(t, tcp) })
+	run("UDP", func(t *testing.T) { talkUDP(t, udp) })
+}
+
+// harmless are drops that lose nothing: the kernel's own chatter (IPv6, IGMP,
+// multicast), and a bare ACK that was overtaken by the one that ended its flow.
+var harmless = map[stats.Reason]bool{
+	stats.UnknownProto: true, stats.BadDest: true, stats.Unanswered: true, stats.FamilyOff: true, stats.NoFlow: true,
+}
+
+func total(g *shard.Group) (sum stats.Counters) {
+	for _, c := range g.Stats() {
+		sum.Add(&c)
+	}
+	return sum
+}
+
+func misSteeredGroup(t *testing.T) *shard.Group {
+	dev, err := tun.Open(tun.Options{Name: "eth0", Queues: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dev.Queues() != 2 {
+		t.Skip("this kernel's tap has no second queue")
+	}
+	prog, err := sys.LoadSocketFilter("random_queue", randomQueue)
+	if err != nil {
+		t.Skipf("no steering program without CAP_BPF: %v", err)
+	}
+	if err := sys.TunSetSteering(dev.Queue(0).FD(), prog); err != nil {
+		t.Fatal(err)
+	}
+	sys.Close(prog)
+	guest, gateway, mac := netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("192.0.2.1"), wire.MAC{2, 0, 0, 0, 0, 7}
+	tuntest.SetUp(t, "eth0", mac, netip.PrefixFrom(guest, 24))
+	r := &fwd.Rules{OurMAC: wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}, MTU: 65520}
+	r.V4 = fwd.Family{On: true, Guest: wire.AddrFrom(guest), Bits: 24, HostLoopback: wire.AddrFrom(gateway), Ours: wire.AddrFrom(gateway)}
+	g, err := shard.NewGroup(shard.Config{
+		Ports: []tap.Port{dev.Queue(0), dev.Queue(1)}, Rules: r, Guest: &fwd.Guest{}, Flows: 1024,
+		Failed: func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Start()
+	return g
+}
+
+// echoServers serve on the host's loopback and return their ports.
+func echoServers(t *testing.T) (tcp, udp int) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close(); p.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				io.Copy(c, c)
+				c.Close()
+			}()
+		}
+	}()
+	go func() {
+		b := make([]byte, 65536)
+		for {
+			n, from, err := p.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			p.WriteTo(b[:n], from)
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).Port, p.LocalAddr().(*net.UDPAddr).Port
+}
+
+// talkTCP runs connections at once, each echoing some megabytes. Sockets are
+// made on this thread, which is in the namespace.
+func talkTCP(t *testing.T, port int) {
+	var wg sync.WaitGroup
+	for range 8 {
+		c, err := net.Dial("tcp4", fmt.Sprintf("192.0.2.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := make([]byte, 4<<20)
+		rand.Read(sent)
+		wg.Go(func() {
+			c.Write(sent)
+			c.(*net.TCPConn).CloseWrite()
+		})
+		wg.Go(func() {
+			defer c.Close()
+			sum := sha256.New()
+			n, err := io.Copy(sum, c)
+			if want := sha256.Sum256(sent); err != nil || !bytes.Equal(sum.Sum(nil), want[:]) {
+				t.Errorf("%d octets came back changed: %v", n, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// talkUDP sends rounds of datagrams and waits for all echoes of a round.
+func talkUDP(t *testing.T, port int) {
+	const flows, rounds = 8, 300
+	var conns []net.Conn
+	for range flows {
+		c, err := net.Dial("udp4", fmt.Sprintf("192.0.2.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	b := make([]byte, 2000)
+	for round := range rounds {
+		for i, c := range conns {
+			fmt.Fprintf(c, "%d of %d %*s", round, i, round, "")
+		}
+		for i, c := range conns {
+			want := fmt.Sprintf("%d of %d %*s", round, i, round, "")
+			if n, err := c.Read(b); err != nil || string(b[:n]) != want {
+				t.Fatalf("echo %q, %v, want %q", b[:n], err, want)
+			}
+		}
+	}
+}
