@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -235,6 +236,32 @@ func TestConfigureMissing(t *testing.T) {
 		defer c.Close()
 		if _, err := c.Configure(Config{Name: "nope0"}); err == nil || !strings.Contains(err.Error(), "nope0") {
 			t.Errorf("error %v, want one that names the interface", err)
+		}
+	})
+}
+
+// TestConfigureTap has a multi-queue tap come up without a discipline for each
+// of its 256 possible queues.
+func TestConfigureTap(t *testing.T) {
+	inNetns(t, func() {
+		if _, err := os.Stat("/dev/net/tun"); err != nil {
+			t.Skip("this machine gives us no /dev/net/tun")
+		}
+		ipCmds(t, "tuntap add dev tap0 mode tap multi_queue")
+		c, err := Dial()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		rep, err := c.Configure(Config{Name: "tap0", MTU: 65520, TxQueueLen: 10000, Up: true})
+		noProblems(t, rep)
+		if show := ipShow(t, "link show dev tap0"); err != nil || !strings.Contains(show, "qdisc noqueue") ||
+			!strings.Contains(show, "qlen 10000") || !strings.Contains(show, "mtu 65520") {
+			t.Errorf("error %v, link: %s", err, show)
+		}
+		if show := ipShow(t, "-6 addr show dev tap0"); strings.Contains(show, "tentative") || !strings.Contains(show, rep.LinkLocal.String()) {
+			t.Errorf("link-local address is not ready: %s", show)
 		}
 	})
 }

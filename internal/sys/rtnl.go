@@ -21,6 +21,7 @@ const (
 	RtmGetRoute   = unix.RTM_GETROUTE
 	RtmNewNexthop = unix.RTM_NEWNEXTHOP // Linux 5.3
 	RtmGetNexthop = unix.RTM_GETNEXTHOP
+	RtmNewQdisc   = unix.RTM_NEWQDISC
 )
 
 // Request flags of netlink (netlink(7)).
@@ -29,6 +30,8 @@ const (
 	NlmDump   = unix.NLM_F_DUMP
 	NlmCreate = unix.NLM_F_CREATE
 	NlmExcl   = unix.NLM_F_EXCL
+	// NlmReplace changes an object that exists.
+	NlmReplace = unix.NLM_F_REPLACE
 )
 
 // Sizes of the fixed headers that follow struct nlmsghdr, in bytes.
@@ -66,6 +69,13 @@ const (
 const (
 	IffUp       = unix.IFF_UP
 	IffLoopback = unix.IFF_LOOPBACK
+)
+
+// TcHRoot is the parent of an interface's root queueing discipline, TcaKind the
+// attribute with its name (linux/pkt_sched.h, linux/rtnetlink.h).
+const (
+	TcHRoot = 0xFFFFFFFF
+	TcaKind = 1
 )
 
 // ArphrdEther is the hardware type of links whose address is an Ethernet one.
