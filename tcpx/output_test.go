@@ -1,0 +1,450 @@
+package tcpx
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/test/guest"
+)
+
+// TestSuperpackets: payloads are many whole segments, cut by the guest's MSS.
+func TestSuperpackets(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, v6 bool) {
+		r := newRig(t, v6, Config{})
+		g, host := r.open()
+		go host.Write(pattern(1 << 20))
+		largest := 0
+		for n := 0; n < 1<<20; {
+			s := g.Next()
+			n += len(s.Data)
+			largest = max(largest, len(s.Data))
+			want := uint8(ring.GSOTCPv4)
+			if v6 {
+				want = ring.GSOTCPv6
+			}
+			if len(s.Data) > 1460 && (s.Offload.GSOType != want || s.Offload.GSOSize != 1460) {
+				t.Fatalf("%d octets with %+v", len(s.Data), s.Offload)
+			}
+			if len(s.Data) <= 1460 && s.Offload.GSOType != ring.GSONone {
+				t.Fatalf("%d octets with %+v", len(s.Data), s.Offload)
+			}
+			g.Ack = s.Seq() + uint32(len(s.Data))
+			g.Send(0, nil)
+		}
+		if largest != ring.MaxPayload/1460*1460 {
+			t.Errorf("largest payload %d", largest)
+		}
+	})
+}
+
+// TestGuestWindow: nothing goes beyond the guest's window, whatever it does
+// with it.
+func TestGuestWindow(t *testing.T) {
+	for _, noOff := range []bool{false, true} {
+		r := newRig(t, false, Config{NoPeekOff: noOff})
+		g := r.dial()
+		g.Scale, g.Win = 0, 10_000
+		g.Connect()
+		host, err := r.ln.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer host.Close()
+		want := pattern(200_000)
+		go host.Write(want)
+		var got []byte
+		edge := g.Ack + 10_000
+		for i := 0; len(got) < len(want); i++ {
+			s := g.Next()
+			if wire.SeqLT(edge, s.Seq()+uint32(len(s.Data))) {
+				t.Fatalf("%d octets beyond the window", s.Seq()+uint32(len(s.Data))-edge)
+			}
+			if s.Seq() != g.Ack {
+				t.Fatalf("seq %d, want %d", s.Seq(), g.Ack)
+			}
+			got = append(got, s.Data...)
+			g.Ack += uint32(len(s.Data))
+			g.Win = uint16(3000 + i*977%20000) // it shrinks and grows
+			edge = g.Ack + uint32(g.Win)
+			g.Send(0, nil)
+			g.Pass()
+			edge = maxSeq(edge, r.conn().max)
+		}
+		if !bytes.Equal(got, want) {
+			t.Error("contents differ")
+		}
+	}
+}
+
+func maxSeq(a, b uint32) uint32 {
+	if wire.SeqLT(a, b) {
+		return b
+	}
+	return a
+}
+
+// TestZeroWindow: a closed window is probed, with back-off, without an octet
+// beyond it; and what waits goes out when it opens.
+func TestZeroWindow(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	g.Win = 0
+	g.Send(0, nil)
+	g.Pass()
+	host.Write([]byte("wait"))
+	g.Events()
+	g.None()
+	for i := range 5 {
+		r.Advance(time.Duration(rto(uint8(i))) + 50*time.Millisecond)
+		g.Pass()
+		if len(g.Got) != 1 || len(g.Got[0].Data) != 0 || g.Got[0].Seq() != g.Ack-1 {
+			t.Fatalf("probe %d: %d segments", i, len(g.Got))
+		}
+		g.Got = nil
+		g.Send(0, nil) // still closed
+		g.None()
+	}
+	g.Win = 500
+	g.Send(0, nil)
+	if s := g.Next(); string(s.Data) != "wait" {
+		t.Errorf("%q", s.Data)
+	}
+}
+
+// TestZeroWindowDead: a guest that does not answer probes is given up.
+func TestZeroWindowDead(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	g.Win = 0
+	g.Send(0, nil)
+	host.Write([]byte("wait"))
+	g.Events()
+	for range 20 {
+		r.Advance(time.Minute + time.Second)
+		g.Pass()
+	}
+	if r.tcp.Len() != 0 {
+		t.Error("flow stays")
+	}
+	if _, err := host.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("host read %v", err)
+	}
+}
+
+// lose makes n octets arrive that the guest pretends not to have got. They have
+// to fit into the socket's first receive buffer.
+func lose(t *testing.T, r *rig, g *guest.TCP, host *net.TCPConn, n int) []byte {
+	t.Helper()
+	data := pattern(n)
+	host.Write(data)
+	got := 0
+	g.Until(func() bool {
+		got = 0
+		for _, s := range g.Got {
+			got += len(s.Data)
+		}
+		return got == n
+	})
+	g.Got = nil
+	return data
+}
+
+func TestTimeout(t *testing.T) {
+	for _, noOff := range []bool{false, true} {
+		r := newRig(t, false, Config{NoPeekOff: noOff})
+		g, host := r.open()
+		data := lose(t, r, g, host, 100_000)
+		r.Advance(time.Second - 10*time.Millisecond)
+		g.None()
+		r.Advance(20 * time.Millisecond)
+		g.Pass()
+		c := r.conn()
+		if len(g.Got) != 1 || g.Got[0].Seq() != g.Ack || len(g.Got[0].Data) != int(c.chunk) {
+			t.Fatalf("%d segments after the timeout", len(g.Got))
+		}
+		if r.Env.Count.TCPRetransmits != 1 {
+			t.Error("not counted")
+		}
+		if got := receiveSome(t, g, len(data)); !bytes.Equal(got, data) {
+			t.Error("contents differ")
+		}
+		// And on as if nothing had been.
+		more := pattern(5000)
+		host.Write(more)
+		if got := receiveSome(t, g, len(more)); !bytes.Equal(got, more) {
+			t.Error("contents differ afterwards")
+		}
+	}
+}
+
+// receiveSome acknowledges what comes in sequence until it has n octets.
+func receiveSome(t *testing.T, g *guest.TCP, n int) []byte {
+	t.Helper()
+	var got []byte
+	for len(got) < n {
+		s := g.Next()
+		if s.Seq() != g.Ack {
+			t.Fatalf("seq %d off", int32(s.Seq()-g.Ack))
+		}
+		got = append(got, s.Data...)
+		g.Ack += uint32(len(s.Data))
+		g.Send(0, nil)
+	}
+	return got
+}
+
+// TestTimeoutAckAhead: after a timeout the guest may acknowledge more than was
+// sent again, since it had the rest.
+func TestTimeoutAckAhead(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	lose(t, r, g, host, 100_000)
+	r.Advance(1100 * time.Millisecond)
+	g.Next()
+	g.Ack += 100_000
+	g.Send(0, nil)
+	g.None()
+	host.Write([]byte("after"))
+	if s := g.Next(); s.Seq() != g.Ack || string(s.Data) != "after" {
+		t.Errorf("seq %d off, %q", int32(s.Seq()-g.Ack), s.Data)
+	}
+}
+
+func TestTimeoutsEnd(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	lose(t, r, g, host, 1000)
+	for i := range dataTries {
+		r.Advance(time.Duration(rto(uint8(i))) + 20*time.Millisecond)
+		g.Pass()
+		n := 0
+		for _, s := range g.Got {
+			if len(s.Data) > 0 {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Fatalf("expiry %d: %d repetitions", i, n)
+		}
+		g.Got = nil
+	}
+	r.Advance(2 * time.Minute)
+	g.Pass()
+	if r.tcp.Len() != 0 || len(g.Got) == 0 || !g.Got[len(g.Got)-1].Has(wire.RST) {
+		t.Error("not given up")
+	}
+	if _, err := host.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("host read %v", err)
+	}
+}
+
+func TestFastRetransmit(t *testing.T) {
+	for _, sack := range []bool{false, true} {
+		for _, noOff := range []bool{false, true} {
+			r := newRig(t, false, Config{NoPeekOff: noOff})
+			g, host := r.open()
+			data := lose(t, r, g, host, 50_000)
+			var opts []byte
+			if sack {
+				opts = sackOption(make([]byte, 40), [][2]uint32{{g.Ack + 1460, g.Ack + 50_000}})
+			}
+			for range 3 {
+				g.None()
+				g.Raw(wire.ACK, g.Seq, g.Ack, opts, nil)
+			}
+			s := g.Next()
+			want := 50_000
+			if sack {
+				want = 1460
+			}
+			if s.Seq() != g.Ack || !bytes.Equal(s.Data, data[:want]) {
+				t.Fatalf("sack %t: %d octets at %d", sack, len(s.Data), int32(s.Seq()-g.Ack))
+			}
+			for range 5 { // more of the same does nothing more
+				g.Raw(wire.ACK, g.Seq, g.Ack, opts, nil)
+				g.None()
+			}
+			g.Ack += 50_000
+			g.Send(0, nil)
+			g.None()
+			host.Write([]byte("after"))
+			if s := g.Next(); s.Seq() != g.Ack || string(s.Data) != "after" {
+				t.Errorf("seq %d off, %q", int32(s.Seq()-g.Ack), s.Data)
+			}
+		}
+	}
+}
+
+// TestPartialAck: a second gap is repaired without three more duplicates.
+func TestPartialAck(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	data := lose(t, r, g, host, 50_000)
+	for range 3 {
+		g.Send(0, nil)
+	}
+	g.Next()
+	g.Ack += 20_000
+	g.Send(0, nil)
+	s := g.Next()
+	if s.Seq() != g.Ack || !bytes.Equal(s.Data, data[20_000:]) {
+		t.Errorf("%d octets at %d", len(s.Data), int32(s.Seq()-g.Ack))
+	}
+	g.Ack += 30_000
+	g.Send(0, nil)
+	if r.conn().recovered {
+		t.Error("recovery does not end")
+	}
+}
+
+// TestSackLies: blocks that make no sense do no harm.
+func TestSackLies(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	lose(t, r, g, host, 50_000)
+	opts := sackOption(make([]byte, 40), [][2]uint32{{g.Ack + 1, g.Ack - 1}, {g.Ack - 5, g.Ack}, {g.Ack + 1<<31, 7}})
+	for range 3 {
+		g.Raw(wire.ACK, g.Seq, g.Ack, opts, nil)
+	}
+	if s := g.Next(); s.Seq() != g.Ack || len(s.Data) != 1 {
+		t.Errorf("%d octets", len(s.Data))
+	}
+}
+
+func TestUrgentFromHost(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	raw, err := host.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Write([]byte("ab"))
+	raw.Control(func(fd uintptr) { err = syscall.Sendto(int(fd), []byte("c"), syscall.MSG_OOB, nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Write([]byte("de"))
+	if got := receiveSome(t, g, 5); string(got) != "abcde" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestManyRounds: what one flow gets in a pass is bounded, and the rest comes
+// in the next without a new event.
+func TestManyRounds(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g := r.dial()
+	g.MSS, g.Scale, g.Win = 50, 14, 1000
+	g.Connect()
+	host, err := r.ln.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	c := r.conn()
+	c.mss, c.chunk = 50, 50 // tiny frames: many rounds
+	host.Write(pattern(10_000))
+	g.Events()
+	if len(g.Got) != peekFrames*peekRounds {
+		t.Errorf("%d frames in a pass", len(g.Got))
+	}
+	if at, ok := r.tcp.Next(); !ok || at > r.Env.Now {
+		t.Error("the rest would wait")
+	}
+	n := len(g.Got)
+	g.Pass()
+	if len(g.Got) == n {
+		t.Error("the rest does not come")
+	}
+}
+
+func TestKeepaliveToGuest(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	for i := range 5 {
+		n := 0
+		for ; len(g.Got) == 0; n++ {
+			if n > 100 {
+				t.Fatalf("question %d does not come", i)
+			}
+			r.Advance(10 * time.Second)
+			g.Pass()
+		}
+		if s := g.Got[0]; s.Flags() != wire.ACK || s.Seq() != g.Ack-1 || len(s.Data) > 0 {
+			t.Fatalf("flags %#x seq %d", s.Flags(), s.Seq())
+		}
+		g.Got = nil
+		g.Send(0, nil)
+		g.None()
+	}
+	// It falls silent.
+	for i := 0; r.tcp.Len() > 0; i++ {
+		if i > 100 {
+			t.Fatal("a dead guest is kept")
+		}
+		r.Advance(keepaliveAfter)
+		g.Pass()
+	}
+	if _, err := host.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("host read %v", err)
+	}
+}
+
+func TestInactivity(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, _ := r.open()
+	hours := 0
+	for ; r.tcp.Len() > 0; hours++ {
+		if hours > 5 {
+			t.Fatal("an idle flow is kept")
+		}
+		for range 12 {
+			r.Advance(5 * time.Minute)
+			g.Pass()
+			if r.tcp.Len() > 0 {
+				g.Send(0, nil) // it answers
+			}
+		}
+	}
+	if hours < 4 {
+		t.Errorf("ended after %d hours", hours)
+	}
+}
+
+func TestHostEnds(t *testing.T) {
+	for _, noOff := range []bool{false, true} {
+		r := newRig(t, false, Config{NoPeekOff: noOff})
+		g, host := r.open()
+		host.Write([]byte("bye"))
+		host.CloseWrite()
+		if got := receive(t, g, 3); string(got) != "bye" {
+			t.Errorf("%q", got)
+		}
+		c := r.conn()
+		if c.phase() != "FIN-WAIT-2" {
+			t.Error(c.phase())
+		}
+		// The other direction goes on.
+		g.Send(wire.PSH, []byte("and thanks"))
+		g.Pass()
+		if b := readAll(t, host, 10); string(b) != "and thanks" {
+			t.Errorf("%q", b)
+		}
+		g.Got = nil
+		g.Send(wire.FIN, nil)
+		g.Pass()
+		if c.phase() != "TIME-WAIT" || len(g.Got) != 1 || g.Got[0].TCP.Ack() != g.Seq {
+			t.Errorf("%s, %d segments", c.phase(), len(g.Got))
+		}
+		if _, err := host.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("host read %v", err)
+		}
+	}
+}
