@@ -124,6 +124,11 @@ func parse6(b []byte, h *Headers) Verdict {
 	h.TClass = ip[0]<<4 | ip[1]>>4
 	h.TTL = ip[7]
 	h.Src, h.Dst = Addr6(ip[8:]), Addr6(ip[24:])
+	// A v4-mapped address must not stand in a packet (RFC 4291 section
+	// 2.5.5.2 keeps it to the inside of nodes), and to us it means IPv4.
+	if h.Src.Is4() || h.Dst.Is4() {
+		return Malformed
+	}
 	next, off := ip[6], IPv6Len
 	for range maxExt {
 		switch next {

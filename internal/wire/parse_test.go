@@ -41,6 +41,12 @@ func with(b []byte, at int, v ...byte) []byte {
 	return b
 }
 
+// packet6Mapped is an IPv6 packet with ::ffff:192.0.2.1 at an offset.
+func packet6Mapped(at int) []byte {
+	mapped := addrOf("192.0.2.1")
+	return with(packet(ProtoTCP, "2001:db8::1", "2001:db8::2", tcpHeader(0, 9)), at, mapped[:]...)
+}
+
 func TestParse(t *testing.T) {
 	tcp4 := packet(ProtoTCP, "192.0.2.1", "192.0.2.2", tcpHeader(12, 5))
 	tcp6 := packet(ProtoTCP, "2001:db8::1", "2001:db8::2", tcpHeader(0, 9))
@@ -76,6 +82,8 @@ func TestParse(t *testing.T) {
 		{"IPv4 more fragments", with(tcp4, EthLen+6, 0x20, 0), Fragment, 0},
 		{"IPv4 fragment offset", with(tcp4, EthLen+6, 0, 9), Fragment, 0},
 		{"IPv6 version 4", with(tcp6, EthLen, 0x40), Malformed, 0},
+		{"IPv6 with a v4-mapped source", packet6Mapped(EthLen + 8), Malformed, 0},
+		{"IPv6 with a v4-mapped destination", packet6Mapped(EthLen + 24), Malformed, 0},
 		{"IPv6 length past frame", with(tcp6, EthLen+4, 0xff, 0xff), Truncated, 0},
 		{"IPv6 fragment header", packet(extFragment, "2001:db8::1", "2001:db8::2", frag6), Fragment, 0},
 		{"IPv6 endless extensions", packet(extDest, "2001:db8::1", "2001:db8::2", endless), Malformed, 0},
@@ -167,7 +175,7 @@ func FuzzParse(f *testing.F) {
 		if int(h.L3) != EthLen || h.L4 <= h.L3 || h.Payload <= h.L4 || int(h.Payload)+int(h.PayloadLen) > len(b) {
 			t.Fatalf("offsets out of order: %+v of %d", h, len(b))
 		}
-		if h.Src.Is4() == h.V6 && !h.V6 {
+		if h.Src.Is4() == h.V6 || h.Dst.Is4() == h.V6 {
 			t.Fatalf("family: %+v", h)
 		}
 		if h.Proto == ProtoTCP {
