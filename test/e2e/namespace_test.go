@@ -19,6 +19,7 @@ type ipAddr struct {
 		Local     string
 		Prefixlen int
 		Scope     string
+		Dynamic   bool
 	} `json:"addr_info"`
 }
 
@@ -35,11 +36,12 @@ func addresses(t *testing.T, s *bed.Session) map[string]ipAddr {
 	return byName
 }
 
-// globals are a link's addresses but the link-local ones, as "ip/len".
+// globals are a link's addresses as "ip/len", without link-local ones and those that the kernel makes of a
+// router advertisement at its own time.
 func (a ipAddr) globals() string {
 	var all []string
 	for _, i := range a.AddrInfo {
-		if i.Scope == "global" {
+		if i.Scope == "global" && !i.Dynamic {
 			all = append(all, fmt.Sprintf("%s/%d", i.Local, i.Prefixlen))
 		}
 	}
