@@ -64,6 +64,10 @@ type Listener struct {
 	To *Side
 }
 
+// Owner is the shard, of so many, that receives from the listeners on a port.
+// Neighbouring ports have different ones.
+func Owner(port uint16, shards int) int { return int(port) % shards }
+
 // listener is one that is served. Its place in Relay.listeners is its id.
 type listener struct {
 	Listener

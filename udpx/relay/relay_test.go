@@ -1,0 +1,440 @@
+package relay
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/test/guest"
+)
+
+// rig is a relay between peers and services that are all on the loopback of
+// the test's own namespace.
+type rig struct {
+	*guest.Guest
+	r *Relay
+	t testing.TB
+}
+
+func newRig(t testing.TB, flows int) *rig {
+	t.Helper()
+	g := guest.New(t, 128)
+	b := &rig{g, New(g.Env, flows), t}
+	t.Cleanup(b.r.Close)
+	return b
+}
+
+// bound is a socket as the control thread binds it.
+type bound struct {
+	fd   int
+	port uint16
+}
+
+func bind(t testing.TB, ip string, port uint16) bound {
+	t.Helper()
+	a := wire.AddrFrom(netip.MustParseAddr(ip))
+	family := sys.AF_INET6
+	if a.Is4() {
+		family = sys.AF_INET
+	}
+	fd, errno := sys.Socket(family, sys.SOCK_DGRAM, 0)
+	if errno != 0 {
+		t.Fatalf("make socket: %v", errno)
+	}
+	t.Cleanup(func() { sys.Close(fd) })
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&a), a.Is4(), port, 0)
+	if errno := sys.Bind(fd, &sa); errno != 0 {
+		t.Fatalf("bind to %s: %v", ip, errno)
+	}
+	if errno := sys.Sockname(fd, &sa); errno != 0 {
+		t.Fatalf("read address: %v", errno)
+	}
+	_, port, _, _ = sa.Inet()
+	return bound{fd, port}
+}
+
+// serve relays all that comes to at to the service.
+func (b *rig) serve(at bound, service *conn) int32 {
+	b.t.Helper()
+	id, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), To: &Host})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return id
+}
+
+// conn is a peer's or a service's socket.
+type conn struct {
+	*net.UDPConn
+	t testing.TB
+}
+
+func listen(t testing.TB, ip string, port uint16) *conn {
+	t.Helper()
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(ip), port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return &conn{c, t}
+}
+
+func (c *conn) port() uint16 { return c.LocalAddr().(*net.UDPAddr).AddrPort().Port() }
+
+func (c *conn) send(b []byte, ip string, port uint16) {
+	c.t.Helper()
+	if _, err := c.WriteToUDPAddrPort(b, netip.AddrPortFrom(netip.MustParseAddr(ip), port)); err != nil {
+		c.t.Fatalf("send %d octets: %v", len(b), err)
+	}
+}
+
+// expect receives one datagram and returns who sent it.
+func (c *conn) expect(want []byte) netip.AddrPort {
+	c.t.Helper()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	b := make([]byte, 1<<16)
+	n, from, err := c.ReadFromUDPAddrPort(b)
+	if err != nil {
+		c.t.Fatalf("receive: %v", err)
+	}
+	if !bytes.Equal(b[:n], want) {
+		c.t.Fatalf("got %d octets, want %d: %.40q", n, len(want), b[:n])
+	}
+	return netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+}
+
+// silent fails if anything waits on c.
+func (c *conn) silent() {
+	c.t.Helper()
+	c.SetReadDeadline(time.Unix(1, 0))
+	if n, _, err := c.ReadFromUDPAddrPort(make([]byte, 1<<16)); err == nil {
+		c.t.Fatalf("got %d octets nobody sent", n)
+	}
+}
+
+// step lets the relay deal with what the kernel reports, which must be
+// something.
+func (b *rig) step() { b.t.Helper(); b.Wait(b.r.Event) }
+
+// drops fails unless so many datagrams were dropped for that reason, and none
+// for any other.
+func (b *rig) drops(why stats.Reason, want uint64) {
+	b.t.Helper()
+	for i, n := range b.Env.Count.Drops {
+		switch {
+		case stats.Reason(i) == why && n != want:
+			b.t.Fatalf("%d drops for %q, want %d", n, why, want)
+		case stats.Reason(i) != why && n != 0:
+			b.t.Fatalf("%d drops for %q", n, stats.Reason(i))
+		}
+	}
+}
+
+func payload(n int, seed byte) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7) + byte(i>>8) + seed
+	}
+	return b
+}
+
+var loopbacks = []string{"127.0.0.1", "::1"}
+
+func TestEchoOfEveryLength(t *testing.T) {
+	for _, ip := range loopbacks {
+		b := newRig(t, 4)
+		at := bind(t, ip, 0)
+		service, peer := listen(t, ip, 0), listen(t, ip, 0)
+		b.serve(at, service)
+		for _, n := range []int{0, 1, 2, 100, 1399, 1400, 1472, 1500, 8972, 9000, 32767, 65000, 65506, 65507} {
+			b.echo(peer, service, ip, at.port, payload(n, 1))
+		}
+		if b.r.Len() != 1 {
+			t.Errorf("%s: %d flows", ip, b.r.Len())
+		}
+		b.drops(stats.NumReasons, 0)
+	}
+}
+
+// echo sends one datagram to the service and the same back.
+func (b *rig) echo(peer, service *conn, ip string, port uint16, p []byte) (from netip.AddrPort) {
+	b.t.Helper()
+	peer.send(p, ip, port)
+	b.step()
+	from = service.expect(p)
+	service.send(p, from.Addr().String(), from.Port())
+	b.step()
+	if got := peer.expect(p); got != netip.AddrPortFrom(netip.MustParseAddr(ip), port) {
+		b.t.Fatalf("answered by %v, want %s port %d", got, ip, port)
+	}
+	return from
+}
+
+func TestAnswerComesFromWhereThePeerWrote(t *testing.T) {
+	for _, c := range []struct{ wildcard, peer, to, service string }{
+		{"0.0.0.0", "127.0.0.1", "127.0.0.1", "127.0.0.1"},
+		{"0.0.0.0", "127.0.0.1", "127.0.0.2", "127.0.0.1"},
+		{"0.0.0.0", "127.0.0.9", "127.0.0.3", "127.0.0.1"},
+		{"::", "127.0.0.1", "127.0.0.2", "127.0.0.1"}, // dual-stack
+		{"::", "::1", "::1", "::1"},
+	} {
+		b := newRig(t, 4)
+		at := bind(t, c.wildcard, 0)
+		service, peer := listen(t, c.service, 0), listen(t, c.peer, 0)
+		b.serve(at, service)
+		b.echo(peer, service, c.to, at.port, payload(100, 2))
+		b.drops(stats.NumReasons, 0)
+	}
+}
+
+func TestOnePeerAtTwoAddressesIsTwoFlows(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "0.0.0.0", 0)
+	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	b.serve(at, service)
+	one := b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1))
+	two := b.echo(peer, service, "127.0.0.2", at.port, payload(10, 2))
+	if one == two || b.r.Len() != 2 {
+		t.Fatalf("service sees %v and %v, %d flows", one, two, b.r.Len())
+	}
+}
+
+func TestTwoPeersAtOnce(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	service := listen(t, "127.0.0.1", 0)
+	peers := []*conn{listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)}
+	b.serve(at, service)
+	const each = 5
+	for i := range each {
+		for p, peer := range peers {
+			peer.send(payload(50+i, byte(p)), "127.0.0.1", at.port)
+		}
+	}
+	b.step()
+	var from [2]netip.AddrPort
+	buf := make([]byte, 100)
+	var got [2]int
+	for range 2 * each {
+		service.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, a, err := service.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := int(buf[0]) // payload's first octet is its seed
+		if want := payload(50+got[p], byte(p)); !bytes.Equal(buf[:n], want) {
+			t.Fatalf("datagram %d of peer %d came changed or out of order", got[p], p)
+		}
+		got[p]++
+		from[p] = a
+	}
+	if from[0] == from[1] {
+		t.Fatalf("both peers come from %v", from[0])
+	}
+	for p, a := range from {
+		service.send(payload(7, byte(p)), a.Addr().Unmap().String(), a.Port())
+	}
+	b.step()
+	b.Ready(b.r.Event)
+	for p, peer := range peers {
+		peer.expect(payload(7, byte(p)))
+		peer.silent()
+	}
+}
+
+func TestSharedListenerTakesLoopbackPeersOnly(t *testing.T) {
+	// The peer's address and the relay's choice are all that matters here, so
+	// that a row is enough: the rest of it is the tap path's.
+	b := newRig(t, 4)
+	at := bind(t, "0.0.0.0", 0)
+	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	id, err := b.r.Share(Listener{FD: at.fd, Target: service.port(), To: &Host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := ownAddr(t)
+	other := listen(t, own, 0)
+	peer.send(payload(10, 1), "127.0.0.1", at.port)
+	other.send(payload(10, 2), own, at.port)
+	peer.send(payload(10, 3), "127.0.0.1", at.port)
+	in := sys.NewRecvRow(4)
+	for i := range 4 {
+		in.SetBuf(i, make([]byte, 2000))
+	}
+	n, errno := in.Recv(at.fd, 4)
+	if errno != 0 || n != 3 {
+		t.Fatalf("%d messages, %v", n, errno)
+	}
+	if taken := b.r.Local(id, in, n); taken != 0b101 {
+		t.Fatalf("took %b", taken)
+	}
+	service.expect(payload(10, 1))
+	service.expect(payload(10, 3))
+	service.silent()
+}
+
+// ownAddr is an IPv4 address of this machine that is not a loopback one.
+func ownAddr(t *testing.T) string {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			return n.IP.String()
+		}
+	}
+	t.Skip("needs an IPv4 address besides loopback")
+	return ""
+}
+
+func TestTargetThatRefusesEndsTheFlow(t *testing.T) {
+	for _, ip := range loopbacks {
+		b := newRig(t, 4)
+		at := bind(t, ip, 0)
+		service, peer := listen(t, ip, 0), listen(t, ip, 0)
+		port := service.port()
+		b.serve(at, service)
+		service.Close()
+		peer.send(payload(10, 1), ip, at.port)
+		b.step() // goes out, and the ICMP message comes back
+		b.step()
+		if b.r.Len() != 0 {
+			t.Fatalf("%s: %d flows", ip, b.r.Len())
+		}
+		b.drops(stats.BadDest, 1)
+		// The service starts: the peer's next datagram reaches it.
+		b.echo(peer, listen(t, ip, port), ip, at.port, payload(10, 2))
+	}
+}
+
+func TestFullTableRefusesTheNewest(t *testing.T) {
+	b := newRig(t, 2)
+	at := bind(t, "127.0.0.1", 0)
+	service := listen(t, "127.0.0.1", 0)
+	peers := []*conn{listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)}
+	b.serve(at, service)
+	for i, peer := range peers {
+		peer.send(payload(10, byte(i)), "127.0.0.1", at.port)
+		b.step()
+	}
+	service.expect(payload(10, 0))
+	service.expect(payload(10, 1))
+	service.silent()
+	b.drops(stats.TableFull, 1)
+	b.echo(peers[0], service, "127.0.0.1", at.port, payload(10, 5))
+}
+
+func TestNoSocketDropsAndCounts(t *testing.T) {
+	b := newRig(t, 2)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	ready := false
+	side := Side{Addr: Host.Addr, Socket: func(v4 bool) int {
+		if !ready {
+			return -1
+		}
+		return hostSocket(v4)
+	}}
+	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), To: &side}); err != nil {
+		t.Fatal(err)
+	}
+	peer.send(payload(10, 1), "127.0.0.1", at.port)
+	b.step()
+	service.silent()
+	b.drops(stats.NoSocket, 1)
+	ready = true
+	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 2))
+}
+
+func TestTargetAddressOfTheListener(t *testing.T) {
+	b := newRig(t, 2)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer := listen(t, "::1", 0), listen(t, "127.0.0.1", 0)
+	to := wire.AddrFrom(netip.IPv6Loopback()) // the other family, at that
+	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), ToAddr: to, To: &Host}); err != nil {
+		t.Fatal(err)
+	}
+	b.echo(peer, service, "127.0.0.1", at.port, payload(1000, 1))
+}
+
+func TestLifetimes(t *testing.T) {
+	b := newRig(t, 2)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	b.serve(at, service)
+	pass := func(d time.Duration, want int) {
+		t.Helper()
+		b.Advance(d)
+		b.r.Expire()
+		if b.r.Len() != want {
+			t.Fatalf("%d flows, want %d", b.r.Len(), want)
+		}
+	}
+	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1))
+	pass(Idle-time.Second, 1)
+	pass(2*time.Second, 0) // one question, one answer
+	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1))
+	pass(Idle-time.Second, 1)
+	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 2))
+	pass(Idle+time.Second, 1) // both have spoken twice
+	if at, ok := b.r.Next(); !ok || at < b.Env.Now {
+		t.Fatalf("next at %d, %v; now %d", at, ok, b.Env.Now)
+	}
+	pass(Assured-Idle-2*time.Second, 1)
+	pass(2*time.Second, 0)
+	if _, ok := b.r.Next(); ok {
+		t.Fatal("a timer is left")
+	}
+}
+
+func TestRemoveEndsFlows(t *testing.T) {
+	b := newRig(t, 8)
+	at, kept := bind(t, "127.0.0.1", 0), bind(t, "127.0.0.1", 0)
+	service := listen(t, "127.0.0.1", 0)
+	id := b.serve(at, service)
+	b.serve(kept, service)
+	var peers []*conn
+	for i := range 3 {
+		peer := listen(t, "127.0.0.1", 0)
+		peers = append(peers, peer)
+		b.echo(peer, service, "127.0.0.1", at.port, payload(10, byte(i)))
+		b.echo(peer, service, "127.0.0.1", kept.port, payload(10, byte(i)))
+	}
+	b.r.Remove(id)
+	b.r.Remove(id) // twice does no harm
+	if b.r.Len() != 3 {
+		t.Fatalf("%d flows left", b.r.Len())
+	}
+	for _, peer := range peers {
+		b.echo(peer, service, "127.0.0.1", kept.port, payload(10, 9))
+	}
+	// The place is used again, by a listener on the same port.
+	if again := b.serve(at, service); again != id {
+		t.Fatalf("place %d, want %d", again, id)
+	}
+	b.echo(peers[0], service, "127.0.0.1", at.port, payload(10, 3))
+}
+
+func TestRemoveOneFlowOfAList(t *testing.T) {
+	for gone := range 3 {
+		b := newRig(t, 8)
+		at := bind(t, "127.0.0.1", 0)
+		service := listen(t, "127.0.0.1", 0)
+		id := b.serve(at, service)
+		for range 3 {
+			b.echo(listen(t, "127.0.0.1", 0), service, "127.0.0.1", at.port, payload(10, 1))
+		}
+		b.r.drop(int32(gone))
+		b.r.Remove(id)
+		if b.r.Len() != 0 {
+			t.Fatalf("%d flows left after the %d-th went first", b.r.Len(), gone)
+		}
+	}
+}
