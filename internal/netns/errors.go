@@ -54,8 +54,18 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// TunError puts a failure to open the tun device in words.
+// TunError puts a failure to open the tun device in words. Other errors, of
+// making the interface, it returns as they are.
 func TunError(err error) error {
+	for _, known := range []error{fs.ErrNotExist, syscall.ENODEV, syscall.ENXIO, syscall.EACCES} {
+		if errors.Is(err, known) {
+			return tunFailure(err)
+		}
+	}
+	return err
+}
+
+func tunFailure(err error) error {
 	return failure(err, "Failed to open %s: %s: load the tun module or make it accessible",
 		tunPath, reason(err))
 }
@@ -64,7 +74,7 @@ func TunError(err error) error {
 func checkTun() error {
 	f, err := os.OpenFile(tunPath, os.O_RDWR, 0)
 	if err != nil {
-		return TunError(err)
+		return tunFailure(err)
 	}
 	return f.Close()
 }

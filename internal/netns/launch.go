@@ -62,6 +62,8 @@ type run struct {
 	relay   relay
 	pid     pidFile
 
+	// terminal says that we had the terminal when the command started.
+	terminal bool
 	// ready says that forwarding works.
 	ready bool
 	// complained says that the user knows why we fail.
@@ -127,6 +129,7 @@ func (r *run) makeTarget(pasta bool) (err error) {
 		}
 		return err
 	}
+	r.terminal = inForeground()
 	if r.holder, err = startHolder(r.command, r.inherited, r.id, !p.NetnsOnly); err != nil {
 		return err
 	}

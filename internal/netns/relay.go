@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"os"
 	"syscall"
 	"time"
 
@@ -47,20 +46,4 @@ func (r *relay) flush(fd int) {
 	for _, sig := range early {
 		r.pass(fd, sig)
 	}
-}
-
-// typed tells whether sig comes from a key press, as far as can be told: if we
-// are in the foreground of a terminal, so is the command, and the terminal has
-// sent it the same.
-func typed(sig syscall.Signal) bool {
-	if sig != syscall.SIGINT && sig != syscall.SIGQUIT {
-		return false
-	}
-	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return false
-	}
-	defer tty.Close()
-	group, err := sys.ForegroundGroup(int(tty.Fd()))
-	return err == nil && group == sys.ProcessGroup()
 }

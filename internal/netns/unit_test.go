@@ -258,6 +258,10 @@ func TestTunError(t *testing.T) {
 	if err.Error() != want || !errors.Is(err, syscall.ENODEV) || statusOf(err) != 1 {
 		t.Errorf("got %q with status %d", err, statusOf(err))
 	}
+	busy := fmt.Errorf("create tap: %w", syscall.EBUSY)
+	if err := TunError(busy); err != busy {
+		t.Errorf("another error becomes %q", err)
+	}
 }
 
 func TestRelay(t *testing.T) {

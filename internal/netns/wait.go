@@ -182,6 +182,9 @@ func (r *run) stop() {
 		r.holder.kill()
 		r.holder = nil
 	}
+	if r.terminal {
+		takeTerminal()
+	}
 	if r.engine != nil {
 		r.stopEngine()
 		r.engine = nil

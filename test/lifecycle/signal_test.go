@@ -1,7 +1,7 @@
 package lifecycle
 
 import (
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -88,48 +88,94 @@ func TestIgnoredSignals(t *testing.T) {
 // A key typed at a terminal is for the command, once, and does not end us.
 func TestTypedInterrupt(t *testing.T) {
 	u := newUser(t)
-	if _, err := exec.LookPath("script"); err != nil {
-		t.Skip("script(1), which makes a terminal, is missing")
-	}
-	cmd := u.command("script", "-qec", "exec "+bin+`/pasta -q -- bash -c 'trap "echo got; n=\$((n+1))" INT
-		echo up; while [ -z "$n" ]; do read x; done; echo n $n; read x; exit 7'`, "/dev/null")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	guard := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-	defer guard.Stop()
-	l := newLines(out)
-	await := func(want string) {
-		t.Helper()
-		for {
-			line := l.next()
-			if line == "" {
-				t.Fatalf("the terminal is gone before it said %q", want)
-			}
-			if strings.Contains(line, want) {
-				return
-			}
-		}
-	}
-	await("up")
-	fmt.Fprint(in, "\x03")
-	await("got")
-	fmt.Fprint(in, "\n") // bash goes on reading after a trap
-	await("n 1")
-	fmt.Fprint(in, "\n")
-	in.Close()
-	l.rest()
-	_ = cmd.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != 7 {
+	s := u.terminal("exec " + bin + `/pasta -q -- bash -c 'trap "echo got; n=\$((n+1))" INT
+		echo up; while [ -z "$n" ]; do read x; done; echo n $n; read x; exit 7'`)
+	s.await("up")
+	s.enter("\x03")
+	s.await("got")
+	s.enter("\n") // bash goes on reading after a trap
+	s.await("n 1")
+	s.enter("\n")
+	if status := s.end(); status != 7 {
 		t.Errorf("status %d, want the command's 7", status)
 	}
 	u.waitGone()
+}
+
+// A shell that takes the terminal for its jobs leaves it to who had it before.
+func TestTerminalComesBack(t *testing.T) {
+	u := newUser(t)
+	s := u.terminal("exec sh -c '" + bin + "/pasta -q -- bash --norc -i; echo status $?; read x; echo got $x'")
+	s.enter("ps -o pid= | wc -l; echo in''side\n")
+	s.await("inside")
+	s.enter("exit 9\n")
+	s.await("status 9")
+	s.enter("word\n")
+	s.await("got word")
+	if status := s.end(); status != 0 {
+		t.Errorf("status %d, want 0", status)
+	}
+	u.waitGone()
+}
+
+// session is a program at a terminal.
+type session struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	out   *lines
+	guard *time.Timer
+}
+
+// terminal runs a line of the shell at a terminal of its own.
+func (u *user) terminal(line string) *session {
+	u.t.Helper()
+	if _, err := exec.LookPath("script"); err != nil {
+		u.t.Skip("script(1), which makes a terminal, is missing")
+	}
+	cmd := u.command("script", "-qec", line, "/dev/null")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		u.t.Fatal(err)
+	}
+	guard := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	return &session{u.t, cmd, in, newLines(out), guard}
+}
+
+// enter types keys.
+func (s *session) enter(keys string) {
+	s.t.Helper()
+	if _, err := io.WriteString(s.in, keys); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// await reads lines until one has want in it.
+func (s *session) await(want string) {
+	s.t.Helper()
+	for {
+		line := s.out.next()
+		if line == "" {
+			s.t.Fatalf("the terminal is gone before it said %q", want)
+		}
+		if strings.Contains(line, want) {
+			return
+		}
+	}
+}
+
+// end waits for the end and returns the status.
+func (s *session) end() int {
+	s.in.Close()
+	s.out.rest()
+	_ = s.cmd.Wait()
+	s.guard.Stop()
+	return s.cmd.ProcessState.ExitCode()
 }
