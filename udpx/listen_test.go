@@ -13,7 +13,7 @@ import (
 )
 
 // bound is a UDP socket as the control thread binds it.
-func bound(t *testing.T, ip string) (fd int, port uint16) {
+func bound(t testing.TB, ip string) (fd int, port uint16) {
 	t.Helper()
 	a := wire.AddrFrom(netip.MustParseAddr(ip))
 	family := sys.AF_INET
