@@ -20,6 +20,7 @@ package shard
 import (
 	"penne/internal/fwd"
 	"penne/internal/ndp"
+	"penne/shard/flow"
 	"penne/tap"
 )
 
@@ -53,6 +54,9 @@ type Config struct {
 	Rules *fwd.Rules
 	// Guest is shared with the control thread.
 	Guest *fwd.Guest
+	// Seed keys the hash of flows; the tap's steering program, if there is
+	// one, has the same.
+	Seed flow.Seed
 	// Flows bounds the flows of TCP and of UDP over all shards; 0 means
 	// MaxFlows. The caller lowers it to what RLIMIT_NOFILE can serve.
 	Flows int

@@ -36,7 +36,7 @@ func NewGroup(cfg Config) (*Group, error) {
 		cfg.Flows = MaxFlows
 	}
 	n := len(cfg.Ports)
-	g := &Group{seed: flow.NewSeed(), ports: udpx.NewPorts(), bypass: cfg.Bypass, failed: cfg.Failed}
+	g := &Group{seed: cfg.Seed, ports: udpx.NewPorts(), bypass: cfg.Bypass, failed: cfg.Failed}
 	if n > 1 {
 		g.directory = flow.NewDirectory(2 * cfg.Flows)
 		g.rings = make([]*ring.Handoff, n*n)

@@ -16,6 +16,7 @@ import (
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/shard"
+	"penne/shard/flow"
 	"penne/tap"
 	"penne/tap/tun"
 	"penne/tap/tun/tuntest"
@@ -85,7 +86,7 @@ func misSteeredGroup(t *testing.T) *shard.Group {
 	r := &fwd.Rules{OurMAC: wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}, MTU: 65520}
 	r.V4 = fwd.Family{On: true, Guest: wire.AddrFrom(guest), Bits: 24, HostLoopback: wire.AddrFrom(gateway), Ours: wire.AddrFrom(gateway)}
 	g, err := shard.NewGroup(shard.Config{
-		Ports: []tap.Port{dev.Queue(0), dev.Queue(1)}, Rules: r, Guest: &fwd.Guest{}, Flows: 1024,
+		Ports: []tap.Port{dev.Queue(0), dev.Queue(1)}, Rules: r, Guest: &fwd.Guest{}, Seed: flow.NewSeed(), Flows: 1024,
 		Failed: func(err error) { t.Error(err) },
 	})
 	if err != nil {

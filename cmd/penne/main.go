@@ -8,11 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"penne/internal/conf"
 	"penne/internal/engine"
 	"penne/internal/netns"
 )
+
+// The main goroutine keeps the main thread, by whose state the process is
+// known: no other one may move it to another namespace.
+func init() { runtime.LockOSThread() }
 
 func main() { os.Exit(run(os.Args)) }
 
@@ -36,7 +41,7 @@ func run(argv []string) int {
 		fmt.Print(capabilities)
 		return 0
 	}
-	l := &netns.Launcher{Config: c, Argv: argv, BindLow: bindLow, Stderr: os.Stderr}
+	l := &netns.Launcher{Config: c, Argv: argv, BindLow: engine.BindLow, Stderr: os.Stderr}
 	return l.Run()
 }
 

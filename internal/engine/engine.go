@@ -22,6 +22,8 @@ import (
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/shard"
+	"penne/shard/flow"
+	"penne/shard/steer"
 	"penne/tap"
 	"penne/tap/tun"
 )
@@ -180,12 +182,19 @@ func (e *engine) configure() error {
 func (e *engine) makeShards() error {
 	cfg := shard.Config{
 		Rules: e.rules, Guest: &e.guest, Pin: e.conf.Process.Pin, NDP: e.ndp(), Bypass: e.bypass(),
-		Flows:  e.flows(),
+		Seed: flow.NewSeed(), Flows: e.flows(),
 		Warn:   e.pingRefused(),
 		Failed: func(err error) { e.failed <- err },
 	}
 	for i := range e.device.Queues() {
 		cfg.Ports = append(cfg.Ports, tap.Port(e.device.Queue(i)))
+	}
+	if n := len(cfg.Ports); n > 1 {
+		mode, err := steer.Attach(e.device.Queue(0).FD(), n, &cfg.Seed)
+		if err != nil {
+			e.log.Warn(err.Error())
+		}
+		e.log.Debug("queues are steered by " + mode.String())
 	}
 	var err error
 	e.group, err = shard.NewGroup(cfg)

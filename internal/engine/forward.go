@@ -139,7 +139,7 @@ func (n *lane) socket(r conf.PortRule, port uint16) (int, error) {
 // takeLow finds a socket that the launcher has bound for this port.
 func (n *lane) takeLow(r conf.PortRule, port uint16) (int, bool) {
 	for i, p := range n.low {
-		if p.TCP != (n.proto == wire.ProtoTCP) || p.Addr.Port() != port || p.Iface != r.Iface || p.Addr.Addr() != r.Addr {
+		if p.TCP != (n.proto == wire.ProtoTCP) || p.Port != port || p.Iface != r.Iface || p.Addr != r.Addr {
 			continue
 		}
 		if p.TCP && sys.Listen(p.FD, 4096) != 0 {

@@ -59,7 +59,7 @@ func bindTestPorts(*conf.Config) ([]LowPort, error) {
 		}
 		_, port, _, _ := sa.Inet()
 		ports = append(ports, LowPort{FD: fd, TCP: true,
-			Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)})
+			Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Port: port})
 	}
 	return ports, nil
 }
@@ -116,7 +116,7 @@ func checkPorts(ports []LowPort) error {
 		if errno := sys.Sockname(p.FD, &sa); errno != 0 {
 			return fmt.Errorf("socket %d: %w", p.FD, errno)
 		}
-		if _, port, _, _ := sa.Inet(); port != p.Addr.Port() || !p.TCP {
+		if _, port, _, _ := sa.Inet(); port != p.Port || !p.TCP {
 			return fmt.Errorf("socket %d is bound to %d, not to %v", p.FD, port, p.Addr)
 		}
 		if errno := sys.Listen(p.FD, 1); errno != 0 {

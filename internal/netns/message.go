@@ -37,9 +37,10 @@ type LowPort struct {
 	FD int
 	// TCP tells TCP from UDP.
 	TCP bool
-	// Addr is what it is bound to; the zero address means any address of
-	// both families.
-	Addr netip.AddrPort
+	// Addr is the address it is bound to; the zero address means any one
+	// of both families.
+	Addr netip.Addr
+	Port uint16
 	// Iface is the interface it is bound to, if any.
 	Iface string
 }

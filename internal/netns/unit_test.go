@@ -153,7 +153,7 @@ func TestHandover(t *testing.T) {
 		for i := range n {
 			want.Ports = append(want.Ports, LowPort{
 				FD: 10 + i, TCP: i%2 == 0, Iface: "lo",
-				Addr: netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes(), uint16(i)),
+				Addr: netip.IPv6LinkLocalAllNodes(), Port: uint16(i),
 			})
 		}
 		a, fd, err := sys.ConnPair()

@@ -1,0 +1,4 @@
+package main
+
+// capabilities is what --print-capabilities prints.
+const capabilities = "{\n  \"type\": \"net\"\n}\n"
