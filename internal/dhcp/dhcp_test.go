@@ -2,181 +2,18 @@ package dhcp
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/hex"
-	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
-	"penne/csum"
 	"penne/internal/fwd"
 	"penne/internal/stats"
 	"penne/internal/wire"
 	"penne/ring"
-	"penne/shard/env"
 )
-
-var (
-	ourMAC   = wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}
-	guestMAC = wire.MAC{2, 0, 0, 0, 0, 7}
-	guest    = addr("192.0.2.5")
-	router   = addr("192.0.2.1")
-	none     = addr("0.0.0.0")
-)
-
-func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
-
-func testRules() *fwd.Rules {
-	return &fwd.Rules{OurMAC: ourMAC, V4: fwd.Family{On: true, Guest: guest, Bits: 24, Gateway: router, Ours: router}}
-}
-
-// sink keeps a copy of each frame.
-type sink struct{ got [][]byte }
-
-func (s *sink) Send(frames []*ring.Frame) {
-	for _, f := range frames {
-		s.got = append(s.got, bytes.Clone(f.Bytes()))
-	}
-}
-
-type discard struct{}
-
-func (discard) Send([]*ring.Frame) {}
-
-type bench struct {
-	env.Env
-	sink
-	in   *ring.Frame
-	conf Config
-}
-
-func newBench(t testing.TB) *bench {
-	t.Helper()
-	arena, err := ring.NewArena(4, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { arena.Close() })
-	b := &bench{}
-	pool := ring.NewPool(arena)
-	b.Env = env.Env{Rules: testRules(), Guest: &fwd.Guest{}, Pool: pool, Count: &stats.Counters{}, Out: ring.NewOut(pool, 2, &b.sink)}
-	b.in = pool.Get()
-	return b
-}
-
-// put fills the input frame with a UDP datagram; false if it is not ours.
-func (b *bench) put(msg []byte) bool {
-	copy(b.in.PayloadArea(), msg)
-	dst := wire.Broadcast
-	h := b.in.Build(wire.EthLen+ipUDP, len(msg))
-	wire.PutEth(h, &dst, &guestMAC, wire.EtherIPv4)
-	wire.PutIPv4(h[wire.EthLen:], ipUDP+len(msg), wire.ProtoUDP, 64, &none, &broadcast4)
-	udp := b.in.Bytes()[wire.EthLen+wire.IPv4Len:]
-	for i, v := range []uint16{clientPort, serverPort, uint16(len(udp)), 0} {
-		binary.BigEndian.PutUint16(udp[2*i:], v)
-	}
-	sum := csum.Sum(udp, wire.PseudoSum(&none, &broadcast4, wire.ProtoUDP, len(udp)))
-	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
-	b.in.Offload = ring.Offload{}
-	return wire.Parse(b.in.Bytes(), &b.in.H) == wire.OK && Is(&b.in.H)
-}
-
-// input gives the message to Input and returns the reply's frame, if any.
-func (b *bench) input(t testing.TB, msg []byte) []byte {
-	t.Helper()
-	if !b.put(msg) {
-		t.Fatal("no message to the server")
-	}
-	return b.run()
-}
-
-func (b *bench) run() []byte {
-	b.got = nil
-	Input(&b.Env, &b.conf, b.in)
-	b.Out.Flush()
-	if len(b.got) == 0 {
-		return nil
-	}
-	return b.got[0]
-}
-
-// opt is one option.
-func opt(code byte, v ...byte) []byte { return append([]byte{code, byte(len(v))}, v...) }
-
-func optAddr(code byte, a wire.Addr) []byte { return opt(code, a.V4()...) }
-
-// message builds a message as a client does; opts do not include the End option.
-func message(kind byte, opts ...[]byte) []byte {
-	b := make([]byte, offOptions)
-	copy(b, []byte{1, 1, 6, 0, 0xca, 0xfe, 0xba, 0xbe, 0, 7})
-	copy(b[offHW:], guestMAC[:])
-	binary.BigEndian.PutUint32(b[offMagic:], magic)
-	if kind != 0 {
-		b = append(b, opt(optKind, kind)...)
-	}
-	return append(append(b, slices.Concat(opts...)...), optEnd)
-}
-
-func withClient(b []byte, a wire.Addr) []byte {
-	copy(b[offClient:], a.V4())
-	return b
-}
-
-// decoded is a reply as another implementation reads it.
-type decoded struct {
-	layers.DHCPv4
-	ip   layers.IPv4
-	eth  layers.Ethernet
-	opts map[byte][]byte // same codes joined, as RFC 3396 has it
-}
-
-// decode checks what every reply has in common.
-func decode(t testing.TB, frame []byte) decoded {
-	t.Helper()
-	if frame == nil {
-		t.Fatal("no reply")
-	}
-	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
-	if e := p.ErrorLayer(); e != nil {
-		t.Fatalf("%v in %x", e.Error(), frame)
-	}
-	udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
-	if !ok || udp.SrcPort != serverPort || udp.DstPort != clientPort {
-		t.Fatalf("ports of %x", frame)
-	}
-	if err := udp.SetNetworkLayerForChecksum(p.NetworkLayer()); err != nil {
-		t.Fatal(err)
-	}
-	if err, wrong := p.VerifyChecksums(); err != nil || len(wrong) > 0 {
-		t.Errorf("checksums: %v %v", wrong, err)
-	}
-	d := decoded{DHCPv4: *p.Layer(layers.LayerTypeDHCPv4).(*layers.DHCPv4), ip: *p.Layer(layers.LayerTypeIPv4).(*layers.IPv4),
-		eth: *p.Layer(layers.LayerTypeEthernet).(*layers.Ethernet), opts: map[byte][]byte{}}
-	for _, o := range d.Options {
-		d.opts[byte(o.Type)] = append(d.opts[byte(o.Type)], o.Data...)
-	}
-	if d.Operation != layers.DHCPOpReply || d.Xid != 0xcafebabe || !bytes.Equal(d.ClientHWAddr, guestMAC[:]) || len(udp.Payload) < minMessage {
-		t.Errorf("header %+v, %d octets", d.DHCPv4, len(udp.Payload))
-	}
-	if !bytes.Equal(d.opts[optServer], router.V4()) || !d.ip.SrcIP.Equal(router.V4()) || !bytes.Equal(d.eth.SrcMAC, ourMAC[:]) {
-		t.Errorf("server %v at %v, %v", d.opts[optServer], d.ip.SrcIP, d.eth.SrcMAC)
-	}
-	return d
-}
-
-// unhex reads octets written with white space between them.
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 // TestOfferBytes compares with an offer laid out by hand from the RFCs.
 func TestOfferBytes(t *testing.T) {

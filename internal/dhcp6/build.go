@@ -1,0 +1,277 @@
+package dhcp6
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"penne/csum"
+	"penne/internal/wire"
+	"penne/ring"
+	"penne/shard/env"
+)
+
+const (
+	// forever is an infinite lifetime (RFC 8415 section 7.7), in seconds.
+	forever = 0xffffffff
+	// maxMessage keeps a reply within the least MTU of a link of IPv6
+	// (RFC 8200 section 5), in octets.
+	maxMessage = 1280 - wire.IPv6Len - wire.UDPLen
+
+	// lenDUID is the length of our identifier: by link-layer address,
+	// Ethernet (RFC 8415 section 11.4). It does not depend on a start.
+	lenDUID  = 10
+	duidLL   = 3
+	ethernet = 1
+)
+
+func isServer(id []byte, our *wire.MAC) bool {
+	return len(id) == lenDUID && binary.BigEndian.Uint32(id) == duidLL<<16|ethernet && wire.MAC(id[4:]) == *our
+}
+
+// reply commits the answer a to q.
+func reply(e *env.Env, c *Config, q *request, a *answer) {
+	out := e.Out.Next()
+	b := out.PayloadArea()[:lenHead:maxMessage]
+	copy(b, q.head)
+	b[0] = a.kind
+	o := options{b}
+	duid := o.add(optServerID, lenDUID)
+	binary.BigEndian.PutUint32(duid, duidLL<<16|ethernet)
+	copy(duid[4:], e.Rules.OurMAC[:])
+	if q.clientID != nil {
+		copy(o.add(optClientID, len(q.clientID)), q.clientID)
+	}
+	if a.alone {
+		o.status(a.status)
+	} else {
+		o.tell(q, a, &e.Rules.V6.Guest, c)
+	}
+	send(e, out, len(o.b), q)
+}
+
+// send commits the message of n octets that lies at the payload of out.
+func send(e *env.Env, out *ring.Frame, n int, q *request) {
+	src := &e.Rules.LinkLocal6
+	b := out.Build(wire.EthLen+wire.IPv6Len+wire.UDPLen, n)
+	wire.PutEth(b, &q.mac, &e.Rules.OurMAC, wire.EtherIPv6)
+	wire.PutIPv6(b[wire.EthLen:], wire.UDPLen+n, wire.ProtoUDP, 64, src, &q.src)
+	udp := out.Bytes()[wire.EthLen+wire.IPv6Len:]
+	binary.BigEndian.PutUint16(udp, serverPort)
+	binary.BigEndian.PutUint16(udp[2:], clientPort)
+	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
+	binary.BigEndian.PutUint16(udp[6:], 0)
+	sum := csum.Sum(udp, wire.PseudoSum(src, &q.src, wire.ProtoUDP, len(udp)))
+	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
+	out.Offload = ring.Offload{}
+	e.Out.Commit(1)
+}
+
+// options is a run of options being written, as long as b has capacity: what
+// does not fit is left out.
+type options struct{ b []byte }
+
+// add appends an option with room for n octets, which it returns for filling;
+// nil if there is no room.
+func (o *options) add(code uint16, n int) []byte {
+	at := len(o.b)
+	if at+4+n > cap(o.b) {
+		return nil
+	}
+	o.b = o.b[:at+4+n]
+	binary.BigEndian.PutUint16(o.b[at:], code)
+	binary.BigEndian.PutUint16(o.b[at+2:], uint16(n))
+	return o.b[at+4:]
+}
+
+// status writes a status code without text.
+func (o *options) status(code uint16) {
+	if v := o.add(optStatus, 2); v != nil {
+		binary.BigEndian.PutUint16(v, code)
+	}
+}
+
+// tell writes all that a client may want to know: associations first, then what
+// fits of the rest.
+func (o *options) tell(q *request, a *answer, guest *wire.Addr, c *Config) {
+	if q.kind == kindSolicit && a.kind == kindReply {
+		o.add(optRapid, 0)
+	}
+	o.associations(q, guest)
+	o.dns(c.DNS)
+	if q.wantFQDN {
+		o.fqdn(c.FQDN, q.fqdnFlag)
+	}
+	o.search(c.Search)
+}
+
+// associations answers each association of q. The first that can have the
+// address gets it.
+func (o *options) associations(q *request, guest *wire.Addr) {
+	given := guest.IsZero() || guest.IsLinkLocal()
+	for c := (cursor{rest: q.options}); c.next(); {
+		head := iaHead(c.code)
+		if head == 0 {
+			continue
+		}
+		_, fits := held(c.v[head:], guest)
+		switch {
+		case c.code != optNA || given:
+			o.refuse(c.code, c.v, q.refusal(c.code))
+		case q.kind == kindRequest && !fits:
+			o.refuse(c.code, c.v, statusNotOnLink)
+		default:
+			o.assign(q, c.v, guest)
+			given = true
+		}
+	}
+}
+
+// refusal is why a client gets nothing for an association.
+func (q *request) refusal(code uint16) uint16 {
+	switch {
+	case q.kind == kindRenew, q.kind == kindRebind:
+		return statusNoBinding
+	case code == optPD:
+		return statusNoPrefix
+	}
+	return statusNoAddrs
+}
+
+// refuse writes the association v of kind code with a status in it.
+func (o *options) refuse(code uint16, v []byte, status uint16) {
+	head := iaHead(code)
+	w := o.add(code, head+6)
+	if w == nil {
+		return
+	}
+	clear(w)
+	copy(w, v[:4])
+	binary.BigEndian.PutUint16(w[head:], optStatus)
+	binary.BigEndian.PutUint16(w[head+2:], 2)
+	binary.BigEndian.PutUint16(w[head+4:], status)
+}
+
+// assign writes the association v of addresses with the guest's, for ever: never
+// to be renewed. Addresses that the client has and shall have no longer follow
+// with no time left (RFC 8415 sections 18.3.4 and 18.3.5).
+func (o *options) assign(q *request, v []byte, guest *wire.Addr) {
+	at := len(o.b)
+	w := o.add(optNA, lenNA)
+	if w == nil {
+		return
+	}
+	copy(w, v[:4])
+	binary.BigEndian.PutUint32(w[4:], forever)
+	binary.BigEndian.PutUint32(w[8:], forever)
+	o.address(guest, forever)
+	if q.kind == kindRenew || q.kind == kindRebind {
+		for c := (cursor{rest: v[lenNA:]}); c.next(); {
+			if c.code != optAddr {
+				continue
+			}
+			if old := wire.Addr6(c.v); old != *guest {
+				o.address(&old, 0)
+			}
+		}
+	}
+	binary.BigEndian.PutUint16(o.b[at+2:], uint16(len(o.b)-at-4))
+}
+
+func (o *options) address(a *wire.Addr, lifetime uint32) {
+	if v := o.add(optAddr, lenAddr); v != nil {
+		copy(v, a[:])
+		binary.BigEndian.PutUint32(v[16:], lifetime)
+		binary.BigEndian.PutUint32(v[20:], lifetime)
+	}
+}
+
+func (o *options) dns(list []wire.Addr) {
+	n := 0
+	for i := range list {
+		if !list[i].Is4() && !list[i].IsZero() {
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	v := o.add(optDNS, 16*n)
+	for i := range list {
+		if !list[i].Is4() && !list[i].IsZero() && v != nil {
+			v = v[copy(v, list[i][:]):]
+		}
+	}
+}
+
+// Flags of the client's full name (RFC 4704 section 4.1).
+const (
+	fqdnServer   = 1 // S: the server updates the address record
+	fqdnOverride = 2 // O: the server does not do as S asked
+	fqdnNone     = 4 // N: the server updates nothing
+)
+
+// fqdn tells the client its full name, and that nobody enters it into the DNS.
+// asked are the flags that the client sent.
+func (o *options) fqdn(name string, asked uint8) {
+	n, ok := nameLen(name)
+	if !ok {
+		return
+	}
+	v := o.add(optFQDN, 1+n)
+	if v == nil {
+		return
+	}
+	v[0] = fqdnNone
+	if asked&fqdnServer != 0 {
+		v[0] |= fqdnOverride
+	}
+	putName(v[1:1], name)
+}
+
+// search writes domains, as many as fit.
+func (o *options) search(domains []string) {
+	at := len(o.b)
+	if o.add(optSearch, 0) == nil {
+		return
+	}
+	for _, d := range domains {
+		if n, ok := nameLen(d); ok && len(o.b)+n <= cap(o.b) {
+			o.b = putName(o.b, d)
+		}
+	}
+	if len(o.b) == at+4 {
+		o.b = o.b[:at]
+		return
+	}
+	binary.BigEndian.PutUint16(o.b[at+2:], uint16(len(o.b)-at-4))
+}
+
+// nameLen is the length of the domain name d, which may end in a dot, encoded
+// as RFC 1035 section 3.1 says; false if it is none.
+func nameLen(d string) (int, bool) {
+	d = strings.TrimSuffix(d, ".")
+	label := 0
+	for i := range len(d) {
+		if d[i] != '.' {
+			label++
+			continue
+		}
+		if label == 0 || label > 63 {
+			return 0, false
+		}
+		label = 0
+	}
+	return len(d) + 2, label > 0 && label <= 63 && len(d) <= 253
+}
+
+// putName appends the name d, which nameLen has accepted, to b, uncompressed.
+func putName(b []byte, d string) []byte {
+	d = strings.TrimSuffix(d, ".")
+	for len(d) > 0 {
+		label, rest, _ := strings.Cut(d, ".")
+		b = append(b, uint8(len(label)))
+		b = append(b, label...)
+		d = rest
+	}
+	return append(b, 0)
+}

@@ -1,0 +1,363 @@
+package dhcp6
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"penne/internal/stats"
+	"penne/internal/wire"
+	"penne/ring"
+)
+
+// Pieces of replies, laid out by hand from RFC 8415.
+const (
+	leased   = "0003 0028 00000001 ffffffff ffffffff 0005 0018 20010db8000000000000000000000005 ffffffff ffffffff"
+	noAddrs  = "0003 0012 00000002 00000000 00000000 000d 0002 0002"
+	noTemp   = "0004 000a 00000003 000d 0002 0002"
+	noPrefix = "0019 0012 00000004 00000000 00000000 000d 0002 0006"
+	offLink  = "0003 0012 00000001 00000000 00000000 000d 0002 0004"
+	success  = "000d 0002 0000"
+	rapid    = "000e 0000"
+)
+
+// TestAnswers compares whole replies.
+func TestAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		msg  []byte
+		kind byte
+		want string
+	}{
+		{"solicit", message(kindSolicit, cid, na(1)), kindAdvertise, leased},
+		{"solicit with a hint", message(kindSolicit, cid, na(1, other)), kindAdvertise, leased},
+		{"solicit, rapid commit", message(kindSolicit, cid, opt(optRapid), na(1)), kindReply, rapid + leased},
+		{"solicit all there is", message(kindSolicit, cid, na(1), na(2), ta(3), pd(4)), kindAdvertise, leased + noAddrs + noTemp + noPrefix},
+		{"solicit nothing", message(kindSolicit, cid), kindAdvertise, ""},
+		{"request", message(kindRequest, cid, sid, na(1, guest)), kindReply, leased},
+		{"request without an address", message(kindRequest, cid, sid, na(1)), kindReply, leased},
+		{"request another address", message(kindRequest, cid, sid, na(1, other)), kindReply, offLink},
+		{"request two, the second right", message(kindRequest, cid, sid, na(1, other, guest)), kindReply, offLink},
+		{"request a prefix", message(kindRequest, cid, sid, pd(4)), kindReply, noPrefix},
+		{"confirm", message(kindConfirm, cid, na(1, guest)), kindReply, success},
+		{"confirm another address", message(kindConfirm, cid, na(1, other)), kindReply, "000d 0002 0004"},
+		{"confirm a temporary one", message(kindConfirm, cid, na(1, guest), ta(3, other)), kindReply, "000d 0002 0004"},
+		{"renew", message(kindRenew, cid, sid, na(1, guest)), kindReply, leased},
+		{"renew another address", message(kindRenew, cid, sid, na(1, other)), kindReply,
+			"0003 0044 00000001 ffffffff ffffffff 0005 0018 20010db8000000000000000000000005 ffffffff ffffffff" +
+				"0005 0018 20010db8000000000000000000000077 00000000 00000000"},
+		{"renew a prefix", message(kindRenew, cid, sid, pd(4)), kindReply, "0019 0012 00000004 00000000 00000000 000d 0002 0003"},
+		{"rebind", message(kindRebind, cid, na(1, guest)), kindReply, leased},
+		{"release", message(kindRelease, cid, sid, na(1, guest)), kindReply, success},
+		{"decline", message(kindDecline, cid, sid, na(1, guest)), kindReply, success},
+		{"information", message(kindInfo, cid), kindReply, ""},
+		{"information, nameless", message(kindInfo), kindReply, ""},
+		{"information from us", message(kindInfo, cid, sid), kindReply, ""},
+		{"other options inside", message(kindSolicit, cid, opt(optNA, []byte{0, 0, 0, 1}, make([]byte, 8), opt(99, []byte{1}))), kindAdvertise, leased},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			got := b.input(t, c.msg)
+			if d := decode(t, got); byte(d.MsgType) != c.kind {
+				t.Errorf("reply of type %v, want %d", d.MsgType, c.kind)
+			}
+			if got, want := body(t, got), unhex(t, c.want); !bytes.Equal(got, want) {
+				t.Errorf("got  %x\nwant %x", got, want)
+			}
+			if b.Count.Drops != [stats.NumReasons]uint64{} {
+				t.Errorf("drops %v", b.Count.Drops)
+			}
+		})
+	}
+}
+
+// TestUnanswered are the messages that RFC 8415 section 16 has us discard.
+func TestUnanswered(t *testing.T) {
+	stranger := opt(optServerID, []byte{0, 3, 0, 1, 1, 2, 3, 4, 5, 6})
+	for _, c := range []struct {
+		name string
+		msg  []byte
+	}{
+		{"solicit without name", message(kindSolicit, na(1))},
+		{"solicit one server", message(kindSolicit, cid, sid, na(1))},
+		{"request without name", message(kindRequest, sid, na(1))},
+		{"request of no server", message(kindRequest, cid, na(1))},
+		{"request of another server", message(kindRequest, cid, stranger, na(1))},
+		{"request of a server without name", message(kindRequest, cid, opt(optServerID), na(1))},
+		{"confirm at one server", message(kindConfirm, cid, sid, na(1, guest))},
+		{"confirm nothing", message(kindConfirm, cid, na(1))},
+		{"renew of no server", message(kindRenew, cid, na(1))},
+		{"rebind at one server", message(kindRebind, cid, sid, na(1))},
+		{"release at another", message(kindRelease, cid, stranger, na(1))},
+		{"decline without server", message(kindDecline, cid, na(1))},
+		{"information with addresses", message(kindInfo, cid, na(1))},
+		{"information from another", message(kindInfo, cid, stranger)},
+		{"advertise", message(kindAdvertise, cid, sid)},
+		{"reply", message(kindReply, cid, sid)},
+		{"reconfigure", message(10, cid, sid)},
+		{"relay", message(12, cid)},
+		{"of no type", message(0, cid)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			if got := b.input(t, c.msg); got != nil || b.Count.Drops[stats.Unanswered] != 1 {
+				t.Errorf("reply %x, drops %v", got, b.Count.Drops)
+			}
+		})
+	}
+}
+
+// TestUnicast: a message to us alone is refused, or not heard.
+func TestUnicast(t *testing.T) {
+	for kind := byte(1); kind <= kindInfo; kind++ {
+		b := newBench(t)
+		b.dst = ours
+		opts := [][]byte{cid}
+		refused := slices.Contains([]byte{kindRequest, kindRenew, kindRelease, kindDecline}, kind)
+		if refused {
+			opts = append(opts, sid)
+		}
+		got := b.input(t, message(kind, opts...))
+		if !refused {
+			if got != nil || b.Count.Drops[stats.Unanswered] != 1 {
+				t.Errorf("type %d: reply %x, drops %v", kind, got, b.Count.Drops)
+			}
+			continue
+		}
+		if d := decode(t, got); byte(d.MsgType) != kindReply || !bytes.Equal(body(t, got), unhex(t, "000d 0002 0005")) {
+			t.Errorf("type %d: reply %x", kind, got)
+		}
+	}
+}
+
+func TestNothingToGive(t *testing.T) {
+	for _, a := range []wire.Addr{{}, addr("fe80::5")} {
+		b := newBench(t)
+		b.Rules.V6.Guest = a
+		got := body(t, b.input(t, message(kindSolicit, cid, na(2))))
+		if !bytes.Equal(got, unhex(t, noAddrs)) {
+			t.Errorf("guest %v: got %x", a, got)
+		}
+	}
+	b := newBench(t)
+	b.Rules.LinkLocal6 = wire.Addr{}
+	if b.input(t, message(kindSolicit, cid)) != nil || b.Count.Drops[stats.Unanswered] != 1 {
+		t.Errorf("answers from nowhere; drops %v", b.Count.Drops)
+	}
+}
+
+func TestTold(t *testing.T) {
+	b := newBench(t)
+	b.conf = Config{DNS: []wire.Addr{addr("198.51.100.53"), addr("2001:db8::53"), {}}, Search: []string{"example.org", "", "a.b."},
+		FQDN: "box.example"}
+	told := "0017 0010 20010db8000000000000000000000053"
+	searched := "0018 0012 07 6578616d706c65 03 6f7267 00 01 61 01 62 00"
+	name := "03 626f78 07 6578616d706c65 00"
+	for _, c := range []struct {
+		name string
+		msg  []byte
+		want string
+	}{
+		{"information", message(kindInfo, cid), told + searched},
+		{"request", message(kindRequest, cid, sid, na(1)), leased + told + searched},
+		{"release", message(kindRelease, cid, sid), success},
+		{"name asked for", message(kindInfo, cid, opt(optAsked, []byte{0, 23, 0, 39})), told + "0027 000e 04" + name + searched},
+		{"name sent", message(kindInfo, cid, opt(optFQDN, []byte{1, 3, 'f', 'o', 'o'})), told + "0027 000e 06" + name + searched},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got, want := body(t, b.input(t, c.msg)), unhex(t, c.want); !bytes.Equal(got, want) {
+				t.Errorf("got  %x\nwant %x", got, want)
+			}
+		})
+	}
+}
+
+// TestRoom: a reply stays below the least MTU whatever there is to tell, and
+// names are left out whole.
+func TestRoom(t *testing.T) {
+	b := newBench(t)
+	label := strings.Repeat("x", 60)
+	b.conf.Search = []string{"a..b", strings.Repeat("y", 64), strings.Repeat("a.", 127) + "a"}
+	for range 20 {
+		b.conf.Search = append(b.conf.Search, label+"."+label+".example")
+	}
+	got := b.input(t, message(kindInfo, cid))
+	names := find(decode(t, got), optSearch)
+	if n := bytes.Count(names, []byte{60}); n != 2*9 || names[len(names)-1] != 0 {
+		t.Errorf("%d labels in %d octets", n, len(names))
+	}
+	var many [][]byte
+	for i := range 200 {
+		many = append(many, na(byte(i)), ta(byte(i)), na(byte(i), other, guest))
+	}
+	got = b.input(t, message(kindRenew, append(many, cid, sid)...))
+	if decode(t, got); len(got) > wire.EthLen+1280 {
+		t.Errorf("%d octets", len(got))
+	}
+}
+
+func TestMalformed(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		msg  []byte
+	}{
+		{"empty", nil},
+		{"cut transaction", []byte{kindSolicit, 1, 2}},
+		{"option past the end", append(message(kindSolicit, cid), 0, 14, 0, 1)},
+		{"half an option", append(message(kindSolicit, cid), 0, 14, 0)},
+		{"client without name", message(kindSolicit, opt(optClientID, []byte{0, 3}))},
+		{"client's name too long", message(kindSolicit, opt(optClientID, make([]byte, maxDUID+1)))},
+		{"association of 11", message(kindSolicit, cid, opt(optNA, make([]byte, 11)))},
+		{"temporary association of 3", message(kindSolicit, cid, opt(optTA, make([]byte, 3)))},
+		{"delegation of 11", message(kindSolicit, cid, opt(optPD, make([]byte, 11)))},
+		{"address of 23", message(kindSolicit, cid, opt(optNA, make([]byte, 12), opt(optAddr, make([]byte, 23))))},
+		{"option past an association", message(kindSolicit, cid, opt(optNA, make([]byte, 12), []byte{0, 5, 0, 24}))},
+		{"odd option request", message(kindInfo, cid, opt(optAsked, []byte{0, 23, 0}))},
+		{"name without flags", message(kindInfo, cid, opt(optFQDN))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			if b.input(t, c.msg) != nil || b.Count.Drops[stats.Malformed] != 1 {
+				t.Errorf("drops %v", b.Count.Drops)
+			}
+		})
+	}
+}
+
+func TestSource(t *testing.T) {
+	for _, s := range []string{"2001:db8::5", "::", "ff02::1"} {
+		b := newBench(t)
+		b.src = addr(s)
+		if b.input(t, message(kindSolicit, cid)) != nil || b.Count.Drops[stats.BadSource] != 1 {
+			t.Errorf("from %s: drops %v", s, b.Count.Drops)
+		}
+	}
+}
+
+func TestChecksum(t *testing.T) {
+	b := newBench(t)
+	b.put(message(kindSolicit, cid))
+	field := b.in.Bytes()[wire.EthLen+wire.IPv6Len+6:]
+	field[0] ^= 1
+	if b.run() != nil || b.Count.Drops[stats.Malformed] != 1 {
+		t.Error("took a damaged message")
+	}
+	b.in.Offload.NeedsCsum = true
+	if b.run() == nil {
+		t.Error("a sum that is not computed yet was held against the message")
+	}
+	b.in.Offload.NeedsCsum = false
+	clear(field[:2])
+	if b.run() != nil || b.Count.Drops[stats.Malformed] != 2 {
+		t.Error("took a message without checksum")
+	}
+}
+
+func TestOff(t *testing.T) {
+	b := newBench(t)
+	b.conf.Off = true
+	if b.input(t, message(kindSolicit, cid)) != nil || b.Count.Drops != [stats.NumReasons]uint64{} {
+		t.Errorf("answers though it is off: %v", b.Count.Drops)
+	}
+	b.conf.Off, b.Rules.V6.On = false, false
+	if b.input(t, message(kindSolicit, cid)) != nil || b.Count.Drops[stats.FamilyOff] != 1 {
+		t.Errorf("answers though the family is off: %v", b.Count.Drops)
+	}
+}
+
+func TestIs(t *testing.T) {
+	h := wire.Headers{Proto: wire.ProtoUDP, DstPort: serverPort, V6: true, Dst: allServers}
+	for _, c := range []struct {
+		name   string
+		change func(*wire.Headers)
+		want   bool
+	}{
+		{"to all servers", func(*wire.Headers) {}, true},
+		{"to us", func(h *wire.Headers) { h.Dst = ours }, true},
+		{"to a server far away", func(h *wire.Headers) { h.Dst = other }, false},
+		{"to another port", func(h *wire.Headers) { h.DstPort = clientPort }, false},
+		{"TCP", func(h *wire.Headers) { h.Proto = wire.ProtoTCP }, false},
+		{"IPv4", func(h *wire.Headers) { h.V6 = false }, false},
+	} {
+		h := h
+		c.change(&h)
+		if Is(&h) != c.want {
+			t.Error(c.name)
+		}
+	}
+}
+
+// full is a message that needs everything, and a Config that has it.
+func full(b *bench) []byte {
+	b.conf = Config{DNS: []wire.Addr{addr("2001:db8::53")}, Search: []string{"example.org", "example.net"}, FQDN: "box.example.org"}
+	return message(kindRenew, cid, sid, na(1, other), na(2), ta(3), pd(4), opt(optFQDN, []byte{1}), opt(optRapid))
+}
+
+func TestInputNoAlloc(t *testing.T) {
+	b := newBench(t)
+	b.put(full(b))
+	b.Out = ring.NewOut(b.Pool, 1, discard{})
+	if n := testing.AllocsPerRun(100, func() { Input(&b.Env, &b.conf, b.in); b.Out.Flush() }); n != 0 {
+		t.Errorf("%v allocations a message", n)
+	}
+}
+
+// FuzzInput: whatever comes, a reply is well-formed, fits, goes to the sender,
+// and leases nothing but the guest's address.
+func FuzzInput(f *testing.F) {
+	b := newBench(f)
+	f.Add(full(b))
+	f.Add(message(kindSolicit, cid, na(1), ta(3), pd(4), opt(optRapid)))
+	f.Add(message(kindRequest, cid, sid, na(1, guest)))
+	f.Add(message(kindConfirm, cid, na(1, guest)))
+	f.Add(message(kindRebind, cid, na(1, other)))
+	f.Add(message(kindRelease, cid, sid, na(1, guest)))
+	f.Add(message(kindInfo, opt(optAsked, []byte{0, 23, 0, 39})))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		if len(msg) > 4096 {
+			return
+		}
+		reply := b.input(t, msg)
+		if reply == nil {
+			return
+		}
+		var h wire.Headers
+		if wire.Parse(reply, &h) != wire.OK || h.Src != ours || h.Dst != client || h.DstPort != clientPort || h.PayloadLen > maxMessage {
+			t.Fatalf("reply %x", reply)
+		}
+		payload := reply[h.Payload : uint32(h.Payload)+h.PayloadLen]
+		var d layers.DHCPv6
+		if err := d.DecodeFromBytes(payload, gopacket.NilDecodeFeedback); err != nil {
+			t.Errorf("%v in %x", err, payload)
+		}
+		checkLeases(t, payload[lenHead:])
+	})
+}
+
+// checkLeases finds no address with time but the guest's.
+func checkLeases(t *testing.T, options []byte) {
+	t.Helper()
+	c := cursor{rest: options}
+	for c.next() {
+		if c.code != optNA {
+			continue
+		}
+		in := cursor{rest: c.v[lenNA:]}
+		for in.next() {
+			if in.code == optAddr && wire.Addr6(in.v) != guest && !bytes.Equal(in.v[16:], make([]byte, 8)) {
+				t.Errorf("leases %x", in.v)
+			}
+		}
+		if !in.whole() {
+			t.Errorf("association %x", c.v)
+		}
+	}
+	if !c.whole() {
+		t.Errorf("options %x", options)
+	}
+}
