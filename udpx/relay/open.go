@@ -27,17 +27,18 @@ func (r *Relay) flowOf(id int32, in *sys.RecvRow, i int, peer *wire.Addr, port u
 	if r.lastSlot >= 0 && key == r.lastKey {
 		return r.lastSlot
 	}
-	hash := r.table.Hash(&key)
-	slot := r.table.Find(&key, hash)
+	r.lastKey = key // whose address may be given to Side.Addr
+	hash := r.table.Hash(&r.lastKey)
+	slot := r.table.Find(&r.lastKey, hash)
 	if slot < 0 {
-		slot = r.open(id, &key, hash)
-		if slot < 0 {
+		if slot = r.open(id, &r.lastKey, hash); slot < 0 {
+			r.lastSlot = -1
 			return -1
 		}
 		at := wire.Addr(local)
 		in.Return(i, &r.rec[slot].back, !at.IsMulticast() && !at.IsBroadcast4())
 	}
-	r.lastKey, r.lastSlot = key, slot
+	r.lastSlot = slot
 	return slot
 }
 

@@ -136,6 +136,8 @@ func (b *rig) drops(why stats.Reason, want uint64) {
 	}
 }
 
+func parse(ip string) netip.Addr { return netip.MustParseAddr(ip) }
+
 func payload(n int, seed byte) []byte {
 	b := make([]byte, n)
 	for i := range b {

@@ -1,0 +1,174 @@
+package relay
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/test/guest"
+)
+
+// onHost runs fn outside the namespace that the test's thread has entered: on
+// a goroutine's thread of its own.
+func onHost(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	<-done
+}
+
+// outside is the side of the host as seen from a test in a namespace.
+var outside = Side{Addr: Host.Addr, Socket: func(v4 bool) (fd int) {
+	onHost(func() { fd = hostSocket(v4) })
+	return fd
+}}
+
+// TestFromNamespaceToHost is -U: the test's thread, its peers and listeners are
+// in a namespace of their own, the service is on the host.
+func TestFromNamespaceToHost(t *testing.T) {
+	guest.Namespace(t)
+	for _, ip := range loopbacks {
+		b := newRig(t, 4)
+		var service *conn
+		onHost(func() { service = listen(t, ip, 0) })
+		at := bind(t, ip, 0)
+		if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), To: &outside}); err != nil {
+			t.Fatal(err)
+		}
+		peer := listen(t, ip, 0)
+		want := netip.AddrPortFrom(parse(ip), peer.port())
+		var taken sys.Errno
+		onHost(func() { taken = tryBind(ip, peer.port()) })
+		for n := 1; n <= 65507; n = n*3 + 1 {
+			if from := b.echo(peer, service, ip, at.port, payload(n, 1)); taken == 0 && from != want {
+				t.Fatalf("the service sees %v, want the peer's own port, %v", from, want)
+			}
+		}
+		b.drops(stats.NumReasons, 0)
+	}
+}
+
+// TestFromHostToNamespace is -u: the service is in the namespace of the test's
+// thread.
+func TestFromHostToNamespace(t *testing.T) {
+	guest.Namespace(t)
+	for _, ip := range loopbacks {
+		b := newRig(t, 4)
+		service := listen(t, ip, 0)
+		var peer *conn
+		var at bound
+		onHost(func() {
+			at = bind(t, ip, 0)
+			peer = listen(t, ip, 0)
+		})
+		b.serve(at, service) // Host makes its sockets on this thread: inside
+		want := netip.AddrPortFrom(parse(ip), peer.port())
+		if from := b.echo(peer, service, ip, at.port, payload(1400, 1)); from != want {
+			t.Fatalf("the service sees %v, want the peer's own port, %v", from, want)
+		}
+		b.drops(stats.NumReasons, 0)
+	}
+}
+
+// TestServiceOnAnAddressOfTheNamespace leads the host's local peers to an
+// address that is not a loopback one, as -u does by default.
+func TestServiceOnAnAddressOfTheNamespace(t *testing.T) {
+	guest.Namespace(t)
+	const addr = "198.51.100.2"
+	addAddress(t, addr)
+	b := newRig(t, 4)
+	service := listen(t, "0.0.0.0", 0)
+	to := Side{Socket: hostSocket, Addr: func(*wire.Addr) wire.Addr { return addrOf(addr) }}
+	var peer *conn
+	var at bound
+	onHost(func() {
+		at = bind(t, "127.0.0.1", 0)
+		peer = listen(t, "127.0.0.1", 0)
+	})
+	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), To: &to}); err != nil {
+		t.Fatal(err)
+	}
+	if from := b.echo(peer, service, "127.0.0.1", at.port, payload(1400, 1)); from != netip.AddrPortFrom(parse(addr), peer.port()) {
+		t.Fatalf("the service sees %v", from)
+	}
+}
+
+// TestPeerPortThatIsTaken has a privileged port and one in use over there.
+func TestPeerPortThatIsTaken(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.9", 0)
+	b.serve(at, service)
+	if from := b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1)); from.Port() != peer.port() {
+		t.Fatalf("the service sees port %d, want the peer's own, %d", from.Port(), peer.port())
+	}
+	// The same port number of another peer is taken now.
+	second := listen(t, "127.0.0.8", peer.port())
+	if from := b.echo(second, service, "127.0.0.1", at.port, payload(10, 2)); from.Port() == peer.port() {
+		t.Fatal("two peers share a port")
+	}
+	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 3))
+	b.drops(stats.NumReasons, 0)
+}
+
+// TestStrayDatagramIsNotThePeers lets somebody write to a flow's socket before
+// it is connected.
+func TestStrayDatagramIsNotThePeers(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer, stranger := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.9", 0), listen(t, "127.0.0.1", 0)
+	early := Side{Addr: Host.Addr, Socket: func(v4 bool) int {
+		fd := hostSocket(v4)
+		sa := sockaddr("127.0.0.1", peer.port())
+		if errno := sys.Bind(fd, &sa); errno != 0 {
+			t.Fatal(errno)
+		}
+		stranger.send([]byte("not for you"), "127.0.0.1", peer.port())
+		return fd
+	}}
+	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), To: &early}); err != nil {
+		t.Fatal(err)
+	}
+	peer.send(payload(10, 1), "127.0.0.1", at.port)
+	b.step()
+	b.step()
+	peer.silent()
+	b.drops(stats.NoFlow, 1)
+	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1))
+}
+
+func sockaddr(ip string, port uint16) (sa sys.Sockaddr) {
+	a := addrOf(ip)
+	sa.SetInet((*[16]byte)(&a), a.Is4(), port, 0)
+	return sa
+}
+
+// addAddress gives the namespace's loopback interface one more address.
+func addAddress(t *testing.T, ip string) {
+	t.Helper()
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, err := netlink.ParseAddr(ip + "/32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.AddrAdd(lo, addr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tryBind tells whether a port is free.
+func tryBind(ip string, port uint16) sys.Errno {
+	fd := hostSocket(parse(ip).Is4())
+	defer sys.Close(fd)
+	sa := sockaddr(ip, port)
+	return sys.Bind(fd, &sa)
+}
