@@ -103,6 +103,7 @@ type Relay struct {
 	wheel     *wheel.Wheel
 	rec       []record
 	listeners []listener
+	vacant    []int32 // free places in listeners
 
 	// segment and gro tell what the kernel offers; segment is cleared for
 	// good when a device turns out to refuse it.
@@ -174,10 +175,10 @@ func (r *Relay) Share(l Listener) (id int32, err error) {
 
 // place is a free place for a listener.
 func (r *Relay) place() int32 {
-	for i := range r.listeners {
-		if !r.listeners[i].used {
-			return int32(i)
-		}
+	if n := len(r.vacant); n > 0 {
+		id := r.vacant[n-1]
+		r.vacant = r.vacant[:n-1]
+		return id
 	}
 	r.listeners = append(r.listeners, listener{})
 	return int32(len(r.listeners) - 1)
@@ -197,6 +198,7 @@ func (r *Relay) Remove(id int32) {
 		r.env.Epoll.Del(l.FD)
 	}
 	*l = listener{gen: l.gen + 1}
+	r.vacant = append(r.vacant, id)
 }
 
 // Next is when Expire should be called; ok is false when there is no flow.

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
+	"penne/shard/flow"
 	"penne/test/guest"
 )
 
@@ -156,6 +158,9 @@ func TestEchoOfEveryLength(t *testing.T) {
 		b.serve(at, service)
 		for _, n := range []int{0, 1, 2, 100, 1399, 1400, 1472, 1500, 8972, 9000, 32767, 65000, 65506, 65507} {
 			b.echo(peer, service, ip, at.port, payload(n, 1))
+		}
+		if ip == "::1" {
+			b.echo(peer, service, ip, at.port, payload(65527, 1)) // the longest (RFC 8200 section 4.5)
 		}
 		if b.r.Len() != 1 {
 			t.Errorf("%s: %d flows", ip, b.r.Len())
@@ -437,6 +442,103 @@ func TestRemoveOneFlowOfAList(t *testing.T) {
 		b.r.Remove(id)
 		if b.r.Len() != 0 {
 			t.Fatalf("%d flows left after the %d-th went first", b.r.Len(), gone)
+		}
+	}
+}
+
+func TestNoDescriptorIsLeft(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	service := listen(t, "127.0.0.1", 0)
+	peers := []*conn{listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)}
+	before := descriptors(t)
+	for i := range 3 {
+		id := b.serve(at, service)
+		for _, peer := range peers {
+			b.echo(peer, service, "127.0.0.1", at.port, payload(10, byte(i)))
+		}
+		switch i {
+		case 0:
+			b.r.Remove(id)
+		case 1:
+			b.Advance(Assured)
+			b.r.Expire()
+			b.r.Remove(id)
+		case 2:
+			b.r.Close()
+		}
+		if after := descriptors(t); after != before || b.r.Len() != 0 {
+			t.Fatalf("round %d: %d descriptors, %d before; %d flows", i, after, before, b.r.Len())
+		}
+	}
+}
+
+func descriptors(t *testing.T) int {
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+func TestServeRefuses(t *testing.T) {
+	b := newRig(t, 4)
+	if _, err := b.r.Serve(Listener{FD: -1, Target: 1, To: &Host}); err == nil {
+		t.Error("no socket, and no error")
+	}
+	at := bind(t, "127.0.0.1", 0)
+	service := listen(t, "127.0.0.1", 0)
+	b.serve(at, service)
+	if _, err := b.r.Serve(Listener{FD: at.fd, Target: 1, To: &Host}); err == nil {
+		t.Error("watched twice, and no error")
+	}
+	b.echo(listen(t, "127.0.0.1", 0), service, "127.0.0.1", at.port, payload(10, 1))
+}
+
+func TestNoAddressOverThere(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	nowhere := Side{Socket: hostSocket, Addr: func(*wire.Addr) wire.Addr { return wire.Addr{} }}
+	if _, err := b.r.Serve(Listener{FD: at.fd, Target: 1, To: &nowhere}); err != nil {
+		t.Fatal(err)
+	}
+	listen(t, "127.0.0.1", 0).send([]byte("x"), "127.0.0.1", at.port)
+	b.step()
+	b.drops(stats.BadDest, 1)
+}
+
+// TestStaleEvents gives the relay tokens of flows and listeners that are gone.
+func TestStaleEvents(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	id := b.serve(at, service)
+	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1))
+	b.r.Remove(id)
+	again := b.serve(at, service)
+	peer.send(payload(10, 2), "127.0.0.1", at.port)
+	for _, tok := range []flow.Token{
+		flow.NewToken(flow.KindRelayUDP, 0, 0), flow.NewToken(flow.KindRelayUDP, 0, ^again),
+		flow.NewToken(flow.KindRelayUDP, 0, ^int32(99)), flow.NewToken(flow.KindRelayUDP, 0, 3),
+		flow.NewToken(flow.KindRelayUDP, 0, 99),
+	} {
+		b.r.Event(tok, sys.EPOLLIN|sys.EPOLLERR)
+	}
+	if b.r.Len() != 0 {
+		t.Fatal("a stale token was served")
+	}
+	b.step()
+	service.expect(payload(10, 2))
+}
+
+func TestOwnersAreAllShards(t *testing.T) {
+	seen := map[int]int{}
+	for port := range 1000 {
+		seen[Owner(uint16(port), 7)]++
+	}
+	for shard := range 7 {
+		if seen[shard] < 1000/7 {
+			t.Errorf("shard %d has %d of 1000 ports", shard, seen[shard])
 		}
 	}
 }
