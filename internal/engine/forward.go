@@ -130,10 +130,18 @@ func (n *lane) socket(r conf.PortRule, port uint16) (int, error) {
 	if fd, ok := n.takeLow(r, port); ok {
 		return fd, nil
 	}
-	return sys.Listener(sys.ListenOptions{
-		Addr: listenAddr(r.Addr), V4: n.v4, V6: n.v6, Iface: r.Iface, Port: port,
-		Datagram: n.proto == wire.ProtoUDP, Freebind: n.freebind,
-	})
+	o := listenOptions(&r, port, n.v4, n.v6)
+	o.Datagram, o.Freebind = n.proto == wire.ProtoUDP, n.freebind
+	return sys.Listener(o)
+}
+
+// listenOptions says where to bind a port of a rule. No address means any of the
+// families that are served, while "0.0.0.0" and "::" mean any of their own.
+func listenOptions(r *conf.PortRule, port uint16, v4, v6 bool) sys.ListenOptions {
+	if r.Addr.IsValid() {
+		v4, v6 = v4 && r.Addr.Is4(), v6 && r.Addr.Is6()
+	}
+	return sys.ListenOptions{Addr: listenAddr(r.Addr), V4: v4, V6: v6, Iface: r.Iface, Port: port}
 }
 
 // takeLow finds a socket that the launcher has bound for this port.

@@ -41,11 +41,9 @@ func BindLow(c *conf.Config) ([]netns.LowPort, error) {
 // bindLow binds what it can of a rule's ports.
 func bindLow(c *conf.Config, r conf.PortRule, tcp bool) (out []netns.LowPort) {
 	for port := int(r.First); port <= int(r.Last); port++ {
-		fd, err := sys.Listener(sys.ListenOptions{
-			Addr: listenAddr(r.Addr), V4: !c.Net.IPv6Only, V6: !c.Net.IPv4Only, Iface: r.Iface,
-			Port: uint16(port), Datagram: !tcp, Freebind: c.Forward.Freebind,
-		})
-		if err == nil {
+		o := listenOptions(&r, uint16(port), !c.Net.IPv6Only, !c.Net.IPv4Only)
+		o.Datagram, o.Freebind = !tcp, c.Forward.Freebind
+		if fd, err := sys.Listener(o); err == nil {
 			out = append(out, netns.LowPort{FD: fd, TCP: tcp, Addr: r.Addr, Port: uint16(port), Iface: r.Iface})
 		}
 	}
