@@ -1,0 +1,242 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"penne/test/bed"
+	"penne/test/client"
+)
+
+// forwarding are the options of a session whose forwarding the test gives itself.
+var forwarding = []string{"--config-net", "-f", "-q"}
+
+// forward starts pasta in a bed with just these options beside the forwarding ones.
+func forward(t *testing.T, b *bed.Bed, options ...string) *bed.Session {
+	t.Helper()
+	s, err := b.Pasta(append(append([]string{pastaBinary(t)}, forwarding...), options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if status := s.Close(); status != 0 {
+			t.Errorf("pasta ended with status %d: %s", status, s.Proc.Stderr)
+		}
+	})
+	return s
+}
+
+// direct is an agent in one of the bed's own namespaces, for clients there.
+func direct(t *testing.T, b *bed.Bed, n *bed.NS) *bed.Session {
+	t.Helper()
+	s, err := b.Direct(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// answer is what a "who" server tells a client: the addresses of both ends as the server sees them.
+type answer struct {
+	Local, Remote string
+	Errno         int    // of the client's failure
+	Text          string // of it
+	From          string // the client's own address
+}
+
+// refused tells whether the client was told that nobody listens.
+func (a answer) refused() bool { return syscall.Errno(a.Errno) == syscall.ECONNREFUSED }
+
+func (a answer) localPort() int {
+	ap, err := netip.ParseAddrPort(a.Local)
+	if err != nil {
+		return 0
+	}
+	return int(ap.Port())
+}
+
+// remoteIP and localIP are without port and zone.
+func (a answer) remoteIP() string { return ipOf(a.Remote) }
+func (a answer) localIP() string  { return ipOf(a.Local) }
+
+func ipOf(addrPort string) string {
+	ap, err := netip.ParseAddrPort(addrPort)
+	if err != nil {
+		return ""
+	}
+	return ap.Addr().Unmap().WithZone("").String()
+}
+
+var (
+	_ = bed.Register("serve", serveTool)
+	_ = bed.Register("ask", askTool)
+)
+
+// handlers are the TCP servers that serveTool offers.
+var handlers = map[string]func(*net.TCPConn){
+	"sink": client.Sink,
+	"echo": bed.EchoTCP,
+	// source's bytes are those of seed 2.
+	"source": client.Source(2, transfer),
+	// who ends its direction only when the client has, so that the client's port is not left in TIME-WAIT here.
+	"who": func(c *net.TCPConn) {
+		json.NewEncoder(c).Encode(answer{Local: c.LocalAddr().String(), Remote: c.RemoteAddr().String()})
+		c.CloseWrite()
+		io.Copy(io.Discard, c)
+	},
+	// reset waits for a byte and resets the connection.
+	"reset": func(c *net.TCPConn) {
+		io.ReadFull(c, make([]byte, 1))
+		c.SetLinger(0)
+	},
+	// early ends its direction at once and answers no byte, but reads on.
+	"early": func(c *net.TCPConn) {
+		c.CloseWrite()
+		io.Copy(io.Discard, c)
+	},
+}
+
+// transfer is how much the transfers of this file's servers move.
+const transfer = 10 << 20
+
+// serveTool serves in its namespace until it is ended: NETWORK KIND ADDR... It prints a line with the addresses
+// once all are bound.
+func serveTool(args []string) (any, error) {
+	network, kind := args[0], args[1]
+	var at []string
+	for _, addr := range args[2:] {
+		bound, err := serveAt(network, kind, addr)
+		if err != nil {
+			return nil, err
+		}
+		at = append(at, bound)
+	}
+	fmt.Println("ready", strings.Join(at, " "))
+	select {}
+}
+
+func serveAt(network, kind, addr string) (string, error) {
+	if strings.HasPrefix(network, "udp") {
+		c, err := net.ListenPacket(network, addr)
+		if err != nil {
+			return "", err
+		}
+		go serveDatagrams(c, kind)
+		return c.LocalAddr().String(), nil
+	}
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				continue
+			}
+			go func() {
+				defer c.Close()
+				handlers[kind](c.(*net.TCPConn))
+			}()
+		}
+	}()
+	return l.Addr().String(), nil
+}
+
+func serveDatagrams(c net.PacketConn, kind string) {
+	buf := make([]byte, 1<<16)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			continue
+		}
+		reply := buf[:n]
+		if kind == "who" {
+			reply, _ = json.Marshal(answer{Local: c.LocalAddr().String(), Remote: from.String()})
+		}
+		c.WriteTo(reply, from)
+	}
+}
+
+// askTool asks a "who" server: NETWORK ADDR [LOCAL]. UDP that gets no answer in the given time fails with
+// EAGAIN: the datagram went nowhere.
+func askTool(args []string) (any, error) {
+	network, addr := args[0], args[1]
+	d := net.Dialer{Timeout: client.Patience}
+	if len(args) > 2 {
+		local := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(args[2]))
+		d.LocalAddr = local
+		if network == "udp" {
+			d.LocalAddr = &net.UDPAddr{IP: local.IP, Port: local.Port, Zone: local.Zone}
+		}
+	}
+	c, err := d.Dial(network, addr)
+	if err != nil {
+		return failure(err), nil
+	}
+	defer c.Close()
+	patience := client.Patience
+	if network == "udp" {
+		patience = 5 * time.Second
+		if _, err := c.Write([]byte("who?")); err != nil {
+			return failure(err), nil
+		}
+	}
+	c.SetDeadline(time.Now().Add(patience))
+	a := answer{}
+	if err := json.NewDecoder(c).Decode(&a); err != nil {
+		return failure(err), nil
+	}
+	a.From = c.LocalAddr().String()
+	return a, nil
+}
+
+func failure(err error) answer {
+	a := answer{Text: err.Error()}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		a.Errno = int(errno)
+	}
+	return a
+}
+
+// serveIn starts a server in a session's namespace for the length of a test.
+func serveIn(t *testing.T, s *bed.Session, network, kind string, addrs ...string) {
+	t.Helper()
+	stop, err := s.BackgroundTool("^ready ", "serve", append([]string{network, kind}, addrs...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop() })
+}
+
+// ask asks a "who" server from a session's namespace.
+func ask(t *testing.T, s *bed.Session, network, addr string, local ...string) answer {
+	t.Helper()
+	var a answer
+	if err := s.Tool(&a, "ask", append([]string{network, addr}, local...)...); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// anyPort are the addresses ":port" for a range of ports.
+func anyPort(first, last int) []string {
+	var all []string
+	for p := first; p <= last; p++ {
+		all = append(all, ":"+strconv.Itoa(p))
+	}
+	return all
+}
+
+func at(ip string, port int) string { return bed.HostPort(ip, strconv.Itoa(port)) }

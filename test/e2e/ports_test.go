@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"penne/test/bed"
+)
+
+// Ways to a port of the host: from itself by loopback, and from the remote machine by its address.
+const (
+	lo4  = "127.0.0.1"
+	lo6  = "::1"
+	net4 = bed.HostIP4
+	net6 = bed.HostIP6
+)
+
+// clientOf is who can use an address of the host.
+func clientOf(host, remote *bed.Session, ip string) *bed.Session {
+	if ip == lo4 || ip == lo6 {
+		return host
+	}
+	return remote
+}
+
+// everywhere is a port that leads to the same port of the guest from each way.
+func everywhere(from, to int) map[string]int {
+	m := map[string]int{}
+	for _, ip := range []string{lo4, lo6, net4, net6} {
+		m[at(ip, from)] = to
+	}
+	return m
+}
+
+// merge joins expectations.
+func merge(maps ...map[string]int) map[string]int {
+	all := map[string]int{}
+	for _, m := range maps {
+		for k, v := range m {
+			all[k] = v
+		}
+	}
+	return all
+}
+
+// forms is every form of a forwarding specification, and to which port of the guest each way leads; 0 stands for a
+// refusal.
+var forms = []struct {
+	spec []string
+	want map[string]int
+}{
+	{[]string{"8000"}, merge(everywhere(8000, 8000), everywhere(8001, 0))},
+	{[]string{"8000:9001"}, everywhere(8000, 9001)},
+	{[]string{"8000,8002"}, merge(everywhere(8000, 8000), everywhere(8001, 0), everywhere(8002, 8002))},
+	{[]string{"8000-8002"}, merge(everywhere(8000, 8000), everywhere(8002, 8002), everywhere(8003, 0))},
+	{[]string{"8000-8002:9000-9002"}, merge(everywhere(8000, 9000), everywhere(8002, 9002), everywhere(8003, 0))},
+	{[]string{"8000:9000,8001-8002:9003-9004"}, merge(everywhere(8000, 9000), everywhere(8001, 9003), everywhere(8002, 9004))},
+	{[]string{"8000", "8001:9001"}, merge(everywhere(8000, 8000), everywhere(8001, 9001))},
+	{[]string{"8000", "none", "8001"}, merge(everywhere(8000, 0), everywhere(8001, 8001))},
+	{[]string{"8000", "none"}, everywhere(8000, 0)},
+	{[]string{"8000-8003,~8001-8002"}, merge(everywhere(8000, 8000), everywhere(8001, 0), everywhere(8002, 0), everywhere(8003, 8003))},
+	{[]string{net4 + "/8000"}, merge(everywhere(8000, 0), map[string]int{at(net4, 8000): 8000})},
+	{[]string{"127.0.0.1/8000"}, merge(everywhere(8000, 0), map[string]int{at(lo4, 8000): 8000})},
+	{[]string{"[" + net6 + "]/8000"}, merge(everywhere(8000, 0), map[string]int{at(net6, 8000): 8000})},
+	{[]string{"[::1]/8000:9000"}, merge(everywhere(8000, 0), map[string]int{at(lo6, 8000): 9000})},
+	{[]string{"::1/8000-8001:9000-9001"}, merge(everywhere(8000, 0), map[string]int{at(lo6, 8000): 9000, at(lo6, 8001): 9001})},
+	{[]string{"0.0.0.0/8000"}, merge(everywhere(8000, 0), map[string]int{at(lo4, 8000): 8000, at(net4, 8000): 8000})},
+	{[]string{"::/8000"}, merge(everywhere(8000, 0), map[string]int{at(lo6, 8000): 8000, at(net6, 8000): 8000})},
+	{[]string{net4 + "/8000-8003,~8001"}, merge(everywhere(8000, 0), map[string]int{
+		at(net4, 8000): 8000, at(net4, 8001): 0, at(net4, 8002): 8002,
+	})},
+	{[]string{"%lo/8000"}, merge(everywhere(8000, 0), map[string]int{at(lo4, 8000): 8000, at(lo6, 8000): 8000})},
+	{[]string{"%" + bed.Link + "/8000"}, merge(everywhere(8000, 0), map[string]int{at(net4, 8000): 8000, at(net6, 8000): 8000})},
+	{[]string{net4 + "%" + bed.Link + "/8000:9000"}, merge(everywhere(8000, 0), map[string]int{at(net4, 8000): 9000})},
+	{[]string{"[" + net6 + "]%" + bed.Link + "/8000"}, merge(everywhere(8000, 0), map[string]int{at(net6, 8000): 8000})},
+	{[]string{"127.0.0.1/8000:9000", "[::1]/8000:9001", net4 + "/8000:9002", net6 + "/8000:9003"}, map[string]int{
+		at(lo4, 8000): 9000, at(lo6, 8000): 9001, at(net4, 8000): 9002, at(net6, 8000): 9003,
+	}},
+	{[]string{"%lo/8000:9000", "%" + bed.Link + "/8000:9001"}, map[string]int{
+		at(lo4, 8000): 9000, at(lo6, 8000): 9000, at(net4, 8000): 9001, at(net6, 8000): 9001,
+	}},
+	{[]string{"8000:[" + net6 + "]/9000"}, map[string]int{at(lo6, 8000): 9000, at(net6, 8000): 9000}},
+	{[]string{"8000:" + net4 + "/9000"}, map[string]int{at(lo4, 8000): 9000, at(net4, 8000): 9000}},
+}
+
+// portsBed is a bed where each refusal of a datagram is reported: the kernel else sends ICMP errors at a bounded
+// rate.
+func portsBed(t *testing.T) (b *bed.Bed, host, remote *bed.Session) {
+	t.Helper()
+	b = newBed(t)
+	inHost(t, b, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000")
+	return b, direct(t, b, b.Host), direct(t, b, b.Remote)
+}
+
+// TestForwardingForms tries each form of -t and -u from host and remote, by both families.
+func TestForwardingForms(t *testing.T) {
+	b, host, remote := portsBed(t)
+	for _, network := range []struct{ name, option string }{{"tcp", "-t"}, {"udp", "-u"}} {
+		for _, f := range forms {
+			t.Run(network.name+" "+strings.Join(f.spec, " "), func(t *testing.T) {
+				options := []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
+				for _, spec := range f.spec {
+					options = append(options, network.option, spec)
+				}
+				s := forward(t, b, options...)
+				serveIn(t, s, network.name, "who", append(anyPort(8000, 8004), anyPort(9000, 9004)...)...)
+				for addr, want := range f.want {
+					a := ask(t, clientOf(host, remote, ipOf(addr)), network.name, addr)
+					if a.localPort() != want || want == 0 && !a.refused() {
+						t.Errorf("%s led to %+v, want port %d", addr, a, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestUDPInheritsTCP forwards the ports of -t by UDP too, untranslated, unless -u is given.
+func TestUDPInheritsTCP(t *testing.T) {
+	b, host, remote := portsBed(t)
+	for _, c := range []struct {
+		options []string
+		want    map[string]int
+	}{
+		{[]string{"-t", "8000-8001:9000-9001"}, merge(everywhere(8000, 8000), everywhere(8001, 8001))},
+		{[]string{"-t", "8000", "-u", "none"}, everywhere(8000, 0)},
+		{[]string{"-t", "8000", "-u", "8001:9001"}, merge(everywhere(8000, 0), everywhere(8001, 9001))},
+	} {
+		t.Run(fmt.Sprint(c.options), func(t *testing.T) {
+			s := forward(t, b, append([]string{"-T", "none", "-U", "none"}, c.options...)...)
+			serveIn(t, s, "udp", "who", append(anyPort(8000, 8004), anyPort(9000, 9004)...)...)
+			for addr, want := range c.want {
+				a := ask(t, clientOf(host, remote, ipOf(addr)), "udp", addr)
+				if a.localPort() != want || want == 0 && !a.refused() {
+					t.Errorf("%s led to %+v, want port %d", addr, a, want)
+				}
+			}
+		})
+	}
+}
