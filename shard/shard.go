@@ -151,15 +151,16 @@ func (s *Shard) wait() int {
 		return 0
 	}
 	s.count.Wakeups++
-	if timeout < 0 || timeout > rawWait {
-		if n := s.env.Epoll.WaitRaw(s.events, rawWait); n > 0 || s.mail.flag.Load() {
-			return n
-		}
-		if timeout > 0 {
-			timeout -= rawWait
-		}
-		s.rest()
+	if timeout > 0 && timeout <= rawWait {
+		return s.env.Epoll.WaitRaw(s.events, timeout)
 	}
+	if n := s.env.Epoll.WaitRaw(s.events, rawWait); n > 0 || s.mail.flag.Load() {
+		return n
+	}
+	if timeout > 0 {
+		timeout -= rawWait
+	}
+	s.rest()
 	return s.env.Epoll.Wait(s.events, timeout)
 }
 
