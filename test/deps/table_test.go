@@ -56,6 +56,7 @@ var layout = map[string]layer{
 	"tcpx/splice": translator,
 	"udpx":        translator,
 	"udpx/ping":   translator,
+	"udpx/relay":  translator,
 
 	"shard": worker,
 
