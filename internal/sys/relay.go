@@ -48,6 +48,15 @@ func (r *RecvRow) Return(i int, t *Return, local bool) {
 	}
 }
 
+// AnyAddress lets the kernel choose the address that answers leave from, and
+// tells whether that is a change. Messages that were added before still ask for
+// the old one, but for SendSingly.
+func (t *Return) AnyAddress() bool {
+	had := t.len > 0
+	t.len = 0
+	return had
+}
+
 // put begins the control message, with size octets of data.
 func (t *Return) put(level, typ int32, size int) {
 	c := (*unix.Cmsghdr)(unsafe.Pointer(&t.ctl[0]))
@@ -132,8 +141,7 @@ func (s *RelayRow) Segment(size uint16) {
 // Send is SendRow.Send.
 func (s *RelayRow) Send(fd, first int) (int, Errno) { return s.row.Send(fd, first) }
 
-// SendSingly sends the i-th message, which the kernel refused to cut, as
-// datagrams of size octets, one system call each, and returns how many went and
+// SendSingly sends the i-th message, which the kernel refused, as datagrams of size octets, one system call each, and returns how many went and
 // the last refusal. Pieces are cut one by one: each but the last must be a
 // multiple of size long.
 func (s *RelayRow) SendSingly(fd, i, size int) (sent int, errno Errno) {
@@ -142,7 +150,8 @@ func (s *RelayRow) SendSingly(fd, i, size int) (sent int, errno Errno) {
 	s.one.Iov = &s.iov
 	s.one.SetIovlen(1)
 	for _, piece := range unsafe.Slice(h.Iov, int(h.Iovlen)) {
-		for b := unsafe.Slice(piece.Base, int(piece.Len)); len(b) > 0; {
+		b := unsafe.Slice(piece.Base, int(piece.Len))
+		for more := true; more; more = len(b) > 0 { // once for an empty datagram
 			n := min(size, len(b))
 			SetIovec(&s.iov, b[:n])
 			b = b[n:]

@@ -121,7 +121,7 @@ func (r *Relay) flush() {
 		case errno == sys.EAGAIN:
 			r.env.Count.Drops[stats.SocketFull] += b.rest(i)
 			i = b.row.Len()
-		case p.count > 1 && r.degrade(p, errno):
+		case p.count > 1 && r.degrade(p, errno), b.to != nil && noSource(errno):
 			r.singly(i, p)
 		default:
 			r.env.Count.Drops[reasonOf(errno)] += uint64(p.count)
@@ -154,9 +154,20 @@ func (r *Relay) degrade(p *part, errno sys.Errno) bool {
 	return true
 }
 
-// singly sends the datagrams of the i-th message one by one.
+// noSource tells whether errno may mean that the address to answer from is no
+// address of this machine's: EINVAL for IPv6, ENETUNREACH for IPv4.
+func noSource(errno sys.Errno) bool { return errno == sys.EINVAL || errno == sys.ENETUNREACH }
+
+// singly sends the datagrams of the i-th message one by one. If it is the
+// address to answer from that the kernel does not take, it chooses one itself:
+// the peer may have written to a broadcast address, which a dual-stack socket
+// does not tell from others.
 func (r *Relay) singly(i int, p *part) {
-	sent, errno := r.out.row.SendSingly(r.out.fd, i, int(p.size))
+	b := &r.out
+	sent, errno := b.row.SendSingly(b.fd, i, int(p.size))
+	if sent == 0 && noSource(errno) && b.to != nil && b.to.AnyAddress() {
+		sent, errno = b.row.SendSingly(b.fd, i, int(p.size))
+	}
 	if lost := int(p.count) - sent; lost > 0 {
 		r.env.Count.Drops[reasonOf(errno)] += uint64(lost)
 	}

@@ -60,7 +60,7 @@ func TestFromHostToNamespace(t *testing.T) {
 	guest.Namespace(t)
 	for _, ip := range loopbacks {
 		b := newRig(t, 4)
-		service := listen(t, ip, 0)
+		service := listen(t, ip, servicePort)
 		var peer *conn
 		var at bound
 		onHost(func() {
@@ -83,7 +83,7 @@ func TestServiceOnAnAddressOfTheNamespace(t *testing.T) {
 	const addr = "198.51.100.2"
 	addAddress(t, addr)
 	b := newRig(t, 4)
-	service := listen(t, "0.0.0.0", 0)
+	service := listen(t, "0.0.0.0", servicePort)
 	to := Side{Socket: hostSocket, Addr: func(*wire.Addr) wire.Addr { return addrOf(addr) }}
 	var peer *conn
 	var at bound
@@ -99,11 +99,19 @@ func TestServiceOnAnAddressOfTheNamespace(t *testing.T) {
 	}
 }
 
-// TestPeerPortThatIsTaken has a privileged port and one in use over there.
+// Ports of tests that have a namespace to themselves, out of the kernel's way:
+// it chooses from 32768 on.
+const (
+	listenerPort = 6000
+	servicePort  = 7000
+	peerPort     = 8000
+)
+
 func TestPeerPortThatIsTaken(t *testing.T) {
+	guest.Namespace(t)
 	b := newRig(t, 4)
-	at := bind(t, "127.0.0.1", 0)
-	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.9", 0)
+	at := bind(t, "127.0.0.1", listenerPort)
+	service, peer := listen(t, "127.0.0.1", servicePort), listen(t, "127.0.0.9", peerPort)
 	b.serve(at, service)
 	if from := b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1)); from.Port() != peer.port() {
 		t.Fatalf("the service sees port %d, want the peer's own, %d", from.Port(), peer.port())
@@ -120,9 +128,10 @@ func TestPeerPortThatIsTaken(t *testing.T) {
 // TestStrayDatagramIsNotThePeers lets somebody write to a flow's socket before
 // it is connected.
 func TestStrayDatagramIsNotThePeers(t *testing.T) {
+	guest.Namespace(t)
 	b := newRig(t, 4)
-	at := bind(t, "127.0.0.1", 0)
-	service, peer, stranger := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.9", 0), listen(t, "127.0.0.1", 0)
+	at := bind(t, "127.0.0.1", listenerPort)
+	service, peer, stranger := listen(t, "127.0.0.1", servicePort), listen(t, "127.0.0.9", peerPort), listen(t, "127.0.0.1", 0)
 	early := Side{Addr: Host.Addr, Socket: func(v4 bool) int {
 		fd := hostSocket(v4)
 		sa := sockaddr("127.0.0.1", peer.port())
