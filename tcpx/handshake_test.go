@@ -385,9 +385,13 @@ func (r *rig) inbound() (*guest.TCP, *net.TCPConn) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { client.Close() })
+	client.SetReadDeadline(time.Now().Add(10 * time.Second))
 	raw, err := r.ln.AcceptTCP()
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if raw.RemoteAddr().String() != client.LocalAddr().String() {
+		r.t.Fatal("another connection waits at the listener")
 	}
 	f, err := raw.File()
 	if err != nil {

@@ -7,9 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"penne/internal/wire"
 	"penne/ring"
+	"penne/shard/flow"
 	"penne/test/guest"
 )
 
@@ -76,6 +78,7 @@ func (r *rig) open() (*guest.TCP, *net.TCPConn) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	host.SetDeadline(time.Now().Add(10 * time.Second))
 	r.t.Cleanup(func() { host.Close() })
 	return c, host
 }
@@ -90,6 +93,11 @@ func (r *rig) conn() *conn {
 }
 
 type ringFrame = ring.Frame
+
+// token is what the only flow's socket is watched with.
+func (r *rig) token() flow.Token {
+	return flow.NewToken(flow.KindTCP, r.tcp.table.Gen(0), 0)
+}
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
