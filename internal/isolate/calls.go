@@ -54,7 +54,7 @@ var plain = [][]uint32{
 // files are calls by path, of which nothing is left to be found. Libraries
 // make them at odd times.
 var files = [][]uint32{
-	{sys.NrOpenat2, sys.NrNewfstatat, sys.NrStatx, sys.NrReadlinkat, sys.NrFaccessat, sys.NrFaccessat2, sys.NrPrlimit64},
+	{sys.NrOpenat2, sys.NrNewfstatat, sys.NrStatx, sys.NrFaccessat, sys.NrFaccessat2, sys.NrPrlimit64},
 	sys.LegacyFiles,
 }
 
@@ -86,6 +86,7 @@ func rules(c *Config, pid int) []rule {
 		rule{sys.NrSocket, sockets(), refuse},
 		rule{sys.NrIoctl, [][]check{{{1, whole, sys.Fionread}}, {{1, whole, sys.Siocoutq}}, {{1, whole, sys.Siocoutqnsd}}}, refuse},
 		rule{sys.NrOpenat, opens(c), refuse},
+		rule{nr: sys.NrReadlinkat, otherwise: readlink(c)},
 	)
 }
 
@@ -115,4 +116,12 @@ func opens(c *Config) [][]check {
 		return nil
 	}
 	return [][]check{{{2, sys.OpenChanges, 0}}}
+}
+
+// readlink tells which link has come instead of a file.
+func readlink(c *Config) uint32 {
+	if c.ReadFiles {
+		return allow
+	}
+	return refuse
 }

@@ -25,6 +25,7 @@ var works = map[string]func() error{
 	"root":            rootIsEmpty,
 	"capabilities":    capabilities,
 	"identity":        identityFlags,
+	"worker":          workerCaps,
 	"read files":      readFiles,
 	"shared memory":   sharedMemory,
 	"kept root":       keptRoot,
@@ -159,6 +160,63 @@ func capabilities() error {
 	return nil
 }
 
+// workerCaps are in force on one thread; those that it starts come from
+// others.
+func workerCaps() error {
+	type job struct {
+		fn   func() error
+		done chan error
+	}
+	jobs := make(chan job)
+	go func() {
+		runtime.LockOSThread()
+		for j := range jobs {
+			j.done <- j.fn()
+		}
+	}()
+	worker := func(fn func() error) error {
+		j := job{fn, make(chan error)}
+		jobs <- j
+		return <-j.done
+	}
+	r, err := Engine(Config{
+		KeepRoot: true, ReadFiles: true, // to read the status of threads
+		Caps: sys.CapNetBindService, WorkerCaps: sys.CapNetAdmin, Worker: worker,
+	})
+	if err != nil {
+		return err
+	}
+	if r.Caps != sys.CapNetBindService {
+		return fmt.Errorf("report %#x", r.Caps)
+	}
+	has := func(want uint64) func() error {
+		return func() error {
+			status, err := os.ReadFile("/proc/thread-self/status")
+			if line := fmt.Sprintf("CapEff:\t%016x", want); err == nil && !strings.Contains(string(status), line) {
+				err = fmt.Errorf("no %q in\n%s", line, status)
+			}
+			return err
+		}
+	}
+	if err := worker(has(sys.CapNetBindService | sys.CapNetAdmin)); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	others := make(chan error)
+	err = worker(func() error {
+		for range 8 {
+			go func() {
+				runtime.LockOSThread() // and never unlocked: a thread each
+				others <- has(sys.CapNetBindService)()
+			}()
+		}
+		return nil
+	})
+	for range 8 {
+		err = errors.Join(err, <-others)
+	}
+	return err
+}
+
 // identityFlags reads back what prctl set, from a file opened before.
 func identityFlags() error {
 	status, err := os.Open("/proc/self/status")
@@ -194,6 +252,9 @@ func readFiles() error {
 		return err
 	}
 	_, err = io.ReadAll(f)
+	if _, lerr := dir.Readlink("passwd"); !errors.Is(lerr, syscall.EINVAL) {
+		return fmt.Errorf("read link that is none: %v", lerr)
+	}
 	if _, werr := dir.Create("penne-test"); !errors.Is(werr, syscall.EPERM) {
 		return fmt.Errorf("made a file: %v", werr)
 	}

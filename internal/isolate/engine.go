@@ -19,10 +19,16 @@ type Config struct {
 	// Caps are capabilities to keep, those of them that we have, such as
 	// sys.CapNetBindService.
 	Caps uint64
+	// WorkerCaps are kept beside those, for the one thread on which Worker
+	// runs functions: on others they are permitted, but never effective,
+	// for capset(2) is forbidden from then on. New threads come from others.
+	WorkerCaps uint64
+	Worker     func(fn func() error) error
 	// SharedMemory permits mapping what front-ends pass (vhost-user).
 	SharedMemory bool
-	// ReadFiles permits opening files for reading: below directories that
-	// are still open, for nothing else is in reach.
+	// ReadFiles permits opening files for reading, and reading symbolic
+	// links: below directories that are still open, for nothing else is in
+	// reach.
 	ReadFiles bool
 }
 
@@ -30,7 +36,7 @@ type Config struct {
 type Report struct {
 	// Root is "pivot_root", "chroot", or empty if the root was kept.
 	Root string
-	// Caps are the capabilities left.
+	// Caps are the capabilities left to all threads.
 	Caps uint64
 }
 
@@ -59,7 +65,7 @@ func Engine(c Config) (r Report, err error) {
 			return r, fmt.Errorf("leave the file system: %w", err)
 		}
 	}
-	if r.Caps, err = sys.DropCaps(c.Caps); err != nil {
+	if r.Caps, err = dropCaps(&c); err != nil {
 		return r, fmt.Errorf("drop capabilities: %w", err)
 	}
 	if err := sys.ClearDumpable(); err != nil {
@@ -73,6 +79,16 @@ func Engine(c Config) (r Report, err error) {
 		return r, fmt.Errorf("restrict system calls: %w", err)
 	}
 	return r, nil
+}
+
+func dropCaps(c *Config) (kept uint64, err error) {
+	if c.Worker == nil {
+		return sys.DropCaps(c.Caps)
+	}
+	if kept, err = sys.SplitCaps(c.Caps, c.WorkerCaps); err != nil {
+		return kept, err
+	}
+	return kept, c.Worker(sys.RaiseCaps)
 }
 
 // Filter is the seccomp filter for this process.
