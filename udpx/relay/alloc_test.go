@@ -83,16 +83,13 @@ func TestNewFlowNoAlloc(t *testing.T) {
 func TestLocalNoAlloc(t *testing.T) {
 	q := newQuick(t, "127.0.0.1")
 	at := bind(t, "127.0.0.1", 0)
-	id, err := q.r.Share(Listener{FD: at.fd, Target: q.service.port, To: &Host})
-	if err != nil {
-		t.Fatal(err)
-	}
+	sys.PacketInfo(at.fd, false)
+	sink := bind(t, "127.0.0.1", 0)
+	id := q.r.Share(Listener{FD: at.fd, Target: sink.port, To: &Host})
 	peer := newSender(t, "127.0.0.1", at.port)
 	peer.row.Add(q.one)
 	peer.row.Segment(1400)
 	in := newCollector(t, at, true).in
-	sink := bind(t, "127.0.0.1", 0)
-	q.r.listeners[id].Target = sink.port
 	out := newCollector(t, sink, true)
 	if n := testing.AllocsPerRun(200, func() {
 		peer.row.Send(peer.fd, 0)

@@ -139,24 +139,6 @@ func (r *Relay) Len() int { return r.table.Len() }
 // Serve relays all datagrams that come to the listener, which it watches. The
 // id is for Remove.
 func (r *Relay) Serve(l Listener) (id int32, err error) {
-	if id, err = r.Share(l); err != nil {
-		return 0, err
-	}
-	n := &r.listeners[id]
-	n.watched = true
-	// Flows' tokens have slots from 0 on, listeners' have negative ones.
-	tok := flow.NewToken(flow.KindRelayUDP, n.gen, ^id)
-	if errno := r.env.Epoll.Add(l.FD, sys.EPOLLIN, uint64(tok)); errno != 0 {
-		n.watched = false
-		r.Remove(id)
-		return 0, fmt.Errorf("watch listening socket: %w", errno)
-	}
-	return id, nil
-}
-
-// Share relays what Local is given of the listener's datagrams: somebody else,
-// on the same thread, receives them. The id is for Local and Remove.
-func (r *Relay) Share(l Listener) (id int32, err error) {
 	domain, errno := sys.SocketFamily(l.FD)
 	if errno == 0 {
 		errno = sys.PacketInfo(l.FD, domain == sys.AF_INET6)
@@ -168,9 +150,25 @@ func (r *Relay) Share(l Listener) (id int32, err error) {
 	if r.gro {
 		sys.GroDatagrams(l.FD)
 	}
+	id = r.Share(l)
+	n := &r.listeners[id]
+	// Flows' tokens have slots from 0 on, listeners' have negative ones.
+	tok := flow.NewToken(flow.KindRelayUDP, n.gen, ^id)
+	if errno := r.env.Epoll.Add(l.FD, sys.EPOLLIN, uint64(tok)); errno != 0 {
+		r.Remove(id)
+		return 0, fmt.Errorf("watch listening socket: %w", errno)
+	}
+	n.watched = true
+	return id, nil
+}
+
+// Share relays what Local is given of the listener's datagrams: somebody else,
+// on the same thread, watches the socket and receives them, and has asked for
+// sys.PacketInfo on it. The id is for Local and Remove.
+func (r *Relay) Share(l Listener) (id int32) {
 	id = r.place()
 	r.listeners[id] = listener{Listener: l, used: true, gen: r.listeners[id].gen, flows: -1}
-	return id, nil
+	return id
 }
 
 // place is a free place for a listener.

@@ -259,10 +259,8 @@ func TestSharedListenerTakesLoopbackPeersOnly(t *testing.T) {
 	b := newRig(t, 4)
 	at := bind(t, "0.0.0.0", 0)
 	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
-	id, err := b.r.Share(Listener{FD: at.fd, Target: service.port(), To: &Host})
-	if err != nil {
-		t.Fatal(err)
-	}
+	sys.PacketInfo(at.fd, false)
+	id := b.r.Share(Listener{FD: at.fd, Target: service.port(), To: &Host})
 	own := ownAddr(t)
 	other := listen(t, own, 0)
 	peer.send(payload(10, 1), "127.0.0.1", at.port)
@@ -389,5 +387,36 @@ func TestBroadcastIsAnsweredFromAnAddress(t *testing.T) {
 			}
 		}
 		b.drops(stats.NumReasons, 0)
+	}
+}
+
+func TestManyPeers(t *testing.T) {
+	const peers = 200
+	b := newRig(t, peers)
+	at := bind(t, "::", 0)
+	service := listen(t, "::1", 0)
+	to := addrOf("::1")
+	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), ToAddr: to, To: &Host}); err != nil {
+		t.Fatal(err)
+	}
+	all := make([]*conn, peers)
+	seen := map[netip.AddrPort]bool{}
+	for round := range 3 {
+		for i := range all {
+			ip := loopbacks[i%2]
+			if round == 0 {
+				all[i] = listen(t, ip, 0)
+			}
+			seen[b.echo(all[i], service, ip, at.port, payload(i*17+round, byte(i)))] = true
+		}
+	}
+	if len(seen) != peers || b.r.Len() != peers {
+		t.Fatalf("the service saw %d peers, the relay %d flows, of %d", len(seen), b.r.Len(), peers)
+	}
+	b.drops(stats.NumReasons, 0)
+	b.Advance(Assured + time.Second)
+	b.r.Expire()
+	if b.r.Len() != 0 {
+		t.Fatalf("%d flows live on", b.r.Len())
 	}
 }
