@@ -1,0 +1,199 @@
+package e2e
+
+import (
+	"strconv"
+	"syscall"
+	"testing"
+
+	"penne/test/bed"
+)
+
+// path is a way from a client to a server on the other side of pasta.
+type path struct {
+	name    string
+	options []string
+	client  func(host, remote, inside *bed.Session) *bed.Session
+	server  func(host, inside *bed.Session) *bed.Session
+	addr    map[string]string // where the client connects, by family
+}
+
+// paths are the tap's and the bypass's: in by the remote machine and by loopback, out by loopback.
+var paths = []path{
+	{
+		"tap in", nil,
+		func(_, remote, _ *bed.Session) *bed.Session { return remote },
+		func(_, inside *bed.Session) *bed.Session { return inside },
+		map[string]string{"v4": net4, "v6": net6},
+	},
+	{
+		"bypass in", nil,
+		func(host, _, _ *bed.Session) *bed.Session { return host },
+		func(_, inside *bed.Session) *bed.Session { return inside },
+		map[string]string{"v4": lo4, "v6": lo6},
+	},
+	{
+		"bypass in to loopback", []string{"--host-lo-to-ns-lo"},
+		func(host, _, _ *bed.Session) *bed.Session { return host },
+		func(_, inside *bed.Session) *bed.Session { return inside },
+		map[string]string{"v4": lo4, "v6": lo6},
+	},
+	{
+		"tap in from loopback", []string{"--no-splice"},
+		func(host, _, _ *bed.Session) *bed.Session { return host },
+		func(_, inside *bed.Session) *bed.Session { return inside },
+		map[string]string{"v4": lo4, "v6": lo6},
+	},
+	{
+		"bypass out", nil,
+		func(_, _, inside *bed.Session) *bed.Session { return inside },
+		func(host, _ *bed.Session) *bed.Session { return host },
+		map[string]string{"v4": lo4, "v6": lo6},
+	},
+}
+
+// eachPath runs a subtest for each path and family with a session that forwards port 8000 both ways; network and
+// kinds are of the servers, at 8001 for the first kind, and so on, reached at 7001 and so on.
+func eachPath(t *testing.T, network string, kinds []string, f func(t *testing.T, client *bed.Session, addr func(kind int) string)) {
+	b := newBed(t)
+	host, remote := direct(t, b, b.Host), direct(t, b, b.Remote)
+	in, out := "-t", "-T"
+	if network == "udp" {
+		in, out = "-u", "-U"
+	}
+	for _, p := range paths {
+		t.Run(p.name, func(t *testing.T) {
+			options := []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
+			spec := "7001-7004:8001-8004"
+			if p.name == "bypass out" {
+				options = append(options, out, spec)
+			} else {
+				options = append(options, in, spec)
+			}
+			inside := forward(t, b, append(options, p.options...)...)
+			for i, kind := range kinds {
+				serveIn(t, p.server(host, inside), network, kind, ":"+strconv.Itoa(8001+i))
+			}
+			eachFamily(t, func(t *testing.T, fam family) {
+				f(t, p.client(host, remote, inside), func(kind int) string { return at(p.addr[fam.name], 7001+kind) })
+			})
+		})
+	}
+}
+
+// TestForwardedTransfers moves 10 MiB each way, and both ways at once, over each path.
+func TestForwardedTransfers(t *testing.T) {
+	size := strconv.Itoa(transfer)
+	eachPath(t, "tcp", []string{"sink", "source", "echo"}, func(t *testing.T, c *bed.Session, addr func(int) string) {
+		wantBytes(t, tool(t, c, "upload", addr(0), "1", size), 1, transfer)
+		wantBytes(t, tool(t, c, "download", addr(1)), 2, transfer)
+		wantBytes(t, tool(t, c, "echo", addr(2), "3", size), 3, transfer)
+	})
+}
+
+// TestForwardedEnds carries half-closes, resets and refusals over each path. The server at 8004 is missing.
+func TestForwardedEnds(t *testing.T) {
+	eachPath(t, "tcp", []string{"reset", "early", "sink"}, func(t *testing.T, c *bed.Session, addr func(int) string) {
+		if o := tool(t, c, "poke", addr(0)); syscall.Errno(o.Errno) != syscall.ECONNRESET {
+			t.Errorf("a server's reset arrives as %+v", o)
+		}
+		if o := tool(t, c, "upload", addr(1), "5", "3000000"); o.Text != "" || o.Bytes != 3000000 || o.Sum != "" {
+			t.Errorf("upload after the server's end: %+v", o)
+		}
+		if o := tool(t, c, "upload", addr(2), "6", "0"); o.Sum != bed.PatternSum(6, 0) {
+			t.Errorf("a client's end without a byte: %+v", o)
+		}
+		// Nobody listens over there: the connection is accepted here before that is known, and then reset.
+		o := tool(t, c, "poke", addr(3))
+		if errno := syscall.Errno(o.Errno); errno != syscall.ECONNRESET && errno != syscall.ECONNREFUSED {
+			t.Errorf("a server that is missing: %+v", o)
+		}
+	})
+}
+
+// TestForwardedShortConnections makes many connections over each path.
+func TestForwardedShortConnections(t *testing.T) {
+	const n = 1000
+	eachPath(t, "tcp", []string{"echo"}, func(t *testing.T, c *bed.Session, addr func(int) string) {
+		o := tool(t, c, "short", addr(0), strconv.Itoa(n), "32")
+		if o.Bytes != n || o.Fails != 0 {
+			t.Errorf("%d of %d connections, the last failure: %s", o.Bytes, n, o.Text)
+		}
+	})
+}
+
+// TestForwardedDatagrams sends datagrams of several sizes over each path.
+func TestForwardedDatagrams(t *testing.T) {
+	eachPath(t, "udp", []string{"echo"}, func(t *testing.T, c *bed.Session, addr func(int) string) {
+		if o := tool(t, c, "udpecho", addr(0), "1", "64", "1472", "1400", "9000", "65000"); o.Text != "" {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
+// TestWhatTheServerSees compares the addresses at both ends of forwarded connections with the manual's rules.
+func TestWhatTheServerSees(t *testing.T) {
+	b := newBed(t)
+	host, remote := direct(t, b, b.Host), direct(t, b, b.Remote)
+	const kept = "the client's own"
+	type seen struct{ local, remote string }
+	for _, c := range []struct {
+		name    string
+		options []string
+		client  *bed.Session
+		addr    [2]string // IPv4 and IPv6
+		want    [2]seen
+	}{
+		// The client's own address is kept through the tap.
+		{"remote", nil, remote, [2]string{net4, net6}, [2]seen{{net4, kept}, {net6, kept}}},
+		// A spliced connection comes from the guest's own stack.
+		{"loopback", nil, host, [2]string{lo4, lo6}, [2]seen{{net4, net4}, {net6, net6}}},
+		{"loopback to loopback", []string{"--host-lo-to-ns-lo"}, host, [2]string{lo4, lo6}, [2]seen{{lo4, lo4}, {lo6, lo6}}},
+		// Through the tap, loopback is what the guest calls it: the gateway.
+		{
+			"loopback by tap",
+			[]string{"--no-splice"},
+			host,
+			[2]string{lo4, lo6},
+			[2]seen{{net4, bed.GatewayIP4}, {net6, bed.GatewayIP6}},
+		},
+		{
+			"loopback by tap, mapped",
+			[]string{"--no-splice", "--map-host-loopback", "192.0.2.9", "--map-host-loopback", "2001:db8:9::9"},
+			host,
+			[2]string{lo4, lo6},
+			[2]seen{{net4, "192.0.2.9"}, {net6, "2001:db8:9::9"}},
+		},
+		// The host's own address is the guest's as well, which could not answer itself.
+		{"own address", nil, host, [2]string{net4, net6}, [2]seen{{net4, bed.GatewayIP4}, {net6, bed.GatewayIP6}}},
+		{
+			"own address, mapped",
+			[]string{"--map-guest-addr", "192.0.2.8", "--map-guest-addr", "2001:db8:9::8"},
+			host,
+			[2]string{net4, net6},
+			[2]seen{{net4, "192.0.2.8"}, {net6, "2001:db8:9::8"}},
+		},
+		{
+			"explicit target",
+			[]string{"-t", "none", "-t", "127.0.0.1/8000:127.0.0.1/8000", "-t", "[::1]/8000:[::1]/8000"},
+			host,
+			[2]string{lo4, lo6},
+			[2]seen{{lo4, lo4}, {lo6, lo6}},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			options := append([]string{"-t", "8000", "-u", "none", "-T", "none", "-U", "none"}, c.options...)
+			s := forward(t, b, options...)
+			serveIn(t, s, "tcp", "who", ":8000")
+			for i, addr := range c.addr {
+				a := ask(t, c.client, "tcp", at(addr, 8000))
+				want := c.want[i]
+				if want.remote == kept {
+					want.remote = ipOf(a.From)
+				}
+				if a.localIP() != want.local || a.remoteIP() != want.remote || a.Text != "" {
+					t.Errorf("by %s: the server saw %+v, want %+v", addr, a, want)
+				}
+			}
+		})
+	}
+}
