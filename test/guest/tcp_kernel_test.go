@@ -186,6 +186,15 @@ func (m *machine) onHost(f func() error) {
 	must(m.t, <-done)
 }
 
+func (m *machine) counters() (n stats.Counters) {
+	m.t.Helper()
+	m.onHost(func() error {
+		n = *m.env.Count
+		return nil
+	})
+	return n
+}
+
 func (m *machine) listen(v6 bool) *net.TCPListener {
 	m.t.Helper()
 	ip := net.IPv4(127, 0, 0, 1)
@@ -230,7 +239,8 @@ func TestKernelGuestIntegrity(t *testing.T) {
 				in, out := pair(t, m.listen(v6))
 				exchange(t, "out", in, out)
 				exchange(t, "in", out, in)
-				t.Logf("tail frames %d, retransmits %d", m.env.Count.TCPTailFrames, m.env.Count.TCPRetransmits)
+				n := m.counters()
+				t.Logf("tail frames %d, retransmits %d", n.TCPTailFrames, n.TCPRetransmits)
 			})
 		}
 	}
@@ -405,5 +415,7 @@ func TestKernelGuestManyShort(t *testing.T) {
 		}
 		c.Close()
 	}
-	t.Logf("flows left %d, drops %v", m.env.Count.TCPFlows, m.env.Count.Drops)
+	if n := m.counters(); n.TCPOpened != 500 || n.Drops != [stats.NumReasons]uint64{} {
+		t.Errorf("%d flows opened, drops %v", n.TCPOpened, n.Drops)
+	}
 }
