@@ -31,6 +31,18 @@ type request struct {
 	Stop  int    // end the command that this request started
 }
 
+// name is what an error calls the request by.
+func (r *request) name() string {
+	switch {
+	case r.Tool != "":
+		return r.Tool
+	case len(r.Argv) > 0:
+		return r.Argv[0]
+	default:
+		return "stop"
+	}
+}
+
 type reply struct {
 	ID int
 	Result
@@ -191,7 +203,7 @@ func (a *agent) startCommand(r request) {
 	select {
 	case <-seen:
 	case <-ended:
-		answer.Err = fmt.Sprintf("%s ended before it was ready: %v", r.Argv, cmd.ProcessState)
+		answer.Err = fmt.Sprintf("ended before it was ready: %v", cmd.ProcessState)
 	}
 	answer.Stdout = output.String()
 	a.send(answer)

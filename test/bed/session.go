@@ -141,11 +141,11 @@ func (s *Session) ask(r request) (int, Result, error) {
 	select {
 	case a := <-ch:
 		if a.Err != "" {
-			return r.ID, a.Result, fmt.Errorf("run %v: %s: %s", r.Argv, a.Err, a.Stdout)
+			return r.ID, a.Result, fmt.Errorf("run %s: %s: %s", r.name(), a.Err, a.Stdout)
 		}
 		return r.ID, a.Result, nil
 	case <-s.ended:
-		return 0, Result{}, fmt.Errorf("run %v: the agent has gone; pasta said: %s", r.Argv, s.Proc.Stderr)
+		return 0, Result{}, fmt.Errorf("run %s: the agent has gone; pasta said: %s", r.name(), s.Proc.Stderr)
 	}
 }
 
@@ -179,7 +179,16 @@ func (s *Session) Tool(value any, name string, args ...string) error {
 
 // Background starts a command inside, returns once its output matched ready, and gives a function that ends it.
 func (s *Session) Background(ready string, argv ...string) (stop func() error, err error) {
-	id, _, err := s.ask(request{Argv: argv, Ready: ready})
+	return s.background(request{Argv: argv, Ready: ready})
+}
+
+// BackgroundTool is Background for a registered tool, which prints the line itself.
+func (s *Session) BackgroundTool(ready, name string, args ...string) (stop func() error, err error) {
+	return s.background(request{Tool: name, Argv: args, Ready: ready})
+}
+
+func (s *Session) background(r request) (stop func() error, err error) {
+	id, _, err := s.ask(r)
 	if err != nil {
 		return nil, err
 	}

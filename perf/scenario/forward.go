@@ -1,0 +1,110 @@
+package scenario
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"penne/perf/report"
+	"penne/test/bed"
+)
+
+// bypassPort is forwarded from inside to the host's loopback.
+const bypassPort = 19000
+
+// forwardRows are forwarded ports: the loopback bypass, a published port, and many of them.
+func forwardRows() []Row {
+	toHost := []string{"-T", strconv.Itoa(bypassPort)}
+	rows := []Row{
+		bypassStream(1, 1.0, toHost), bypassStream(4, 1.05, toHost),
+		{
+			Name: "bypass/rr", Options: toHost,
+			Metrics: []Metric{
+				{Name: "p50", Unit: "µs", Targets: []report.Target{report.AtMost(1.0, report.Debian)}},
+				{Name: "p99", Unit: "µs"},
+			},
+			Sample: func(e *Env) (Figures, error) {
+				return e.pingPong(e.Bed.Host, "127.0.0.1", "127.0.0.1", bypassPort, "tcp")
+			},
+		},
+		{
+			Name: "bypass/conn/32", Options: []string{"-T", strconv.Itoa(webPort)},
+			Metrics: []Metric{{Unit: "connections/s", Targets: []report.Target{report.AtLeast(1.2, report.Debian)}}},
+			Sample:  (*Env).bypassConnections,
+		},
+	}
+	for _, c := range []struct {
+		n     int
+		least float64
+	}{{1, 1.0}, {32, 1.2}, {256, 1.2}} {
+		rows = append(rows, Row{
+			Name: fmt.Sprintf("published/http/%d", c.n), Options: []string{"-t", strconv.Itoa(webPort)}, Fresh: true,
+			Metrics: []Metric{{Unit: "requests/s", Targets: []report.Target{report.AtLeast(c.least, report.Debian)}}},
+			Sample:  func(e *Env) (Figures, error) { return e.published(c.n) },
+		})
+	}
+	return append(rows,
+		Row{
+			Name: "ports/1000/start", Options: []string{"-t", "10000-10999"}, Peers: tapPeers, Alone: true,
+			Metrics: []Metric{{Unit: "ms", Targets: []report.Target{report.AtMost(1.0, report.Debian)}}},
+			Sample:  (*Env).startTime,
+		},
+		Row{
+			Name: "ports/1000/memory", Options: []string{"-t", "10000-10999"}, Peers: tapPeers, Once: true, Fresh: true,
+			Metrics: []Metric{{Name: "rss", Unit: "MB", Targets: []report.Target{report.AtMost(1.5, report.Debian)}}},
+			Sample:  (*Env).memory,
+		},
+		Row{
+			Name: "ports/all/memory", Options: []string{"-t", "all", "-u", "all"}, Peers: report.Subjects, Once: true, Fresh: true,
+			Metrics: []Metric{{Name: "rss", Unit: "MB"}},
+			Sample:  (*Env).memory,
+		},
+	)
+}
+
+func bypassStream(streams int, least float64, options []string) Row {
+	return Row{
+		Name: fmt.Sprintf("bypass/x%d", streams), Options: options,
+		Metrics: []Metric{
+			{Unit: "Gbit/s", Targets: []report.Target{report.AtLeast(least, report.Debian)}},
+			{Name: "cpu", Unit: "CPU-s/GB"},
+		},
+		Sample: func(e *Env) (Figures, error) {
+			return e.streamPort(e.Bed.Host, "127.0.0.1", bypassPort, streams, false)
+		},
+	}
+}
+
+// bypassConnections has nginx on the host's loopback and ab inside.
+func (e *Env) bypassConnections() (Figures, error) {
+	argv, ready, err := nginx(e.Bed, "master_process off; user root;")
+	if err != nil {
+		return nil, err
+	}
+	web, err := e.Bed.Host.Start(bed.Spec{Argv: argv, Ready: ready})
+	if err != nil {
+		return nil, err
+	}
+	defer web.Kill()
+	return connections(e.Session, e, fmt.Sprintf("http://127.0.0.1:%d/", webPort))
+}
+
+// published has nginx inside and wrk in remote, through a forwarded port of the host.
+func (e *Env) published(n int) (Figures, error) {
+	argv, ready, err := nginx(e.Bed, "master_process off; user root;")
+	if err != nil {
+		return nil, err
+	}
+	stop, err := e.Session.Background(ready, argv...)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	return requests(e.Far, e, fmt.Sprintf("http://%s:%d/", bed.HostIP4, webPort), n)
+}
+
+// memory reads what a pasta uses that was left alone for a moment.
+func (e *Env) memory() (Figures, error) {
+	time.Sleep(settle)
+	return Figures{"rss": float64(bed.UsageOf(e.Session.Processes()).RSS) / 1e6}, nil
+}
