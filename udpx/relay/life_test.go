@@ -14,7 +14,7 @@ import (
 func TestLifetimes(t *testing.T) {
 	b := newRig(t, 2)
 	at := bind(t, "127.0.0.1", 0)
-	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
 	b.serve(at, service)
 	pass := func(d time.Duration, want int) {
 		t.Helper()
@@ -44,12 +44,12 @@ func TestLifetimes(t *testing.T) {
 func TestRemoveEndsFlows(t *testing.T) {
 	b := newRig(t, 8)
 	at, kept := bind(t, "127.0.0.1", 0), bind(t, "127.0.0.1", 0)
-	service := listen(t, "127.0.0.1", 0)
+	service := b.listen("127.0.0.1", 0)
 	id := b.serve(at, service)
 	b.serve(kept, service)
 	var peers []*conn
 	for i := range 3 {
-		peer := listen(t, "127.0.0.1", 0)
+		peer := b.listen("127.0.0.1", 0)
 		peers = append(peers, peer)
 		b.echo(peer, service, "127.0.0.1", at.port, payload(10, byte(i)))
 		b.echo(peer, service, "127.0.0.1", kept.port, payload(10, byte(i)))
@@ -73,10 +73,10 @@ func TestRemoveOneFlowOfAList(t *testing.T) {
 	for gone := range 3 {
 		b := newRig(t, 8)
 		at := bind(t, "127.0.0.1", 0)
-		service := listen(t, "127.0.0.1", 0)
+		service := b.listen("127.0.0.1", 0)
 		id := b.serve(at, service)
 		for range 3 {
-			b.echo(listen(t, "127.0.0.1", 0), service, "127.0.0.1", at.port, payload(10, 1))
+			b.echo(b.listen("127.0.0.1", 0), service, "127.0.0.1", at.port, payload(10, 1))
 		}
 		b.r.drop(int32(gone))
 		b.r.Remove(id)
@@ -89,8 +89,8 @@ func TestRemoveOneFlowOfAList(t *testing.T) {
 func TestNoDescriptorIsLeft(t *testing.T) {
 	b := newRig(t, 4)
 	at := bind(t, "127.0.0.1", 0)
-	service := listen(t, "127.0.0.1", 0)
-	peers := []*conn{listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)}
+	service := b.listen("127.0.0.1", 0)
+	peers := []*conn{b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)}
 	before := descriptors(t)
 	for i := range 3 {
 		id := b.serve(at, service)
@@ -127,12 +127,12 @@ func TestServeRefuses(t *testing.T) {
 		t.Error("no socket, and no error")
 	}
 	at := bind(t, "127.0.0.1", 0)
-	service := listen(t, "127.0.0.1", 0)
+	service := b.listen("127.0.0.1", 0)
 	b.serve(at, service)
 	if _, err := b.r.Serve(Listener{FD: at.fd, Target: 1, To: &Host}); err == nil {
 		t.Error("watched twice, and no error")
 	}
-	b.echo(listen(t, "127.0.0.1", 0), service, "127.0.0.1", at.port, payload(10, 1))
+	b.echo(b.listen("127.0.0.1", 0), service, "127.0.0.1", at.port, payload(10, 1))
 }
 
 func TestNoAddressOverThere(t *testing.T) {
@@ -142,8 +142,8 @@ func TestNoAddressOverThere(t *testing.T) {
 	if _, err := b.r.Serve(Listener{FD: at.fd, Target: 1, To: &nowhere}); err != nil {
 		t.Fatal(err)
 	}
-	listen(t, "127.0.0.1", 0).send([]byte("x"), "127.0.0.1", at.port)
-	b.step()
+	b.listen("127.0.0.1", 0).send([]byte("x"), "127.0.0.1", at.port)
+	b.dropped(stats.BadDest)
 	b.drops(stats.BadDest, 1)
 }
 
@@ -151,7 +151,7 @@ func TestNoAddressOverThere(t *testing.T) {
 func TestStaleEvents(t *testing.T) {
 	b := newRig(t, 4)
 	at := bind(t, "127.0.0.1", 0)
-	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
 	id := b.serve(at, service)
 	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1))
 	b.r.Remove(id)
@@ -167,7 +167,6 @@ func TestStaleEvents(t *testing.T) {
 	if b.r.Len() != 0 {
 		t.Fatal("a stale token was served")
 	}
-	b.step()
 	service.expect(payload(10, 2))
 }
 
@@ -180,5 +179,62 @@ func TestOwnersAreAllShards(t *testing.T) {
 		if seen[shard] < 1000/7 {
 			t.Errorf("shard %d has %d of 1000 ports", shard, seen[shard])
 		}
+	}
+}
+
+// TestRefusalFoundBySending has the peer's next datagrams come before the
+// report of the ICMP message does.
+func TestRefusalFoundBySending(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
+	id := b.serve(at, service)
+	service.Close()
+	peer.send(payload(10, 1), "127.0.0.1", at.port)
+	b.until(func() bool { return b.r.Len() == 1 })
+	b.Wait(func(flow.Token, uint32) {}) // the report is there, and left alone
+	for n := range 3 {
+		peer.send(payload(20+n, 1), "127.0.0.1", at.port)
+	}
+	listener := flow.NewToken(flow.KindRelayUDP, 0, ^id)
+	for b.Env.Count.Drops[stats.BadDest] == 0 {
+		b.r.Event(listener, sys.EPOLLIN)
+	}
+}
+
+func TestLongerThanTheOtherFamilyCarries(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "::1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("::1", 0)
+	to := addrOf("127.0.0.1")
+	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), ToAddr: to, To: &Host}); err != nil {
+		t.Fatal(err)
+	}
+	peer.send(payload(65527, 1), "::1", at.port)
+	b.dropped(stats.TooLong)
+	b.drops(stats.TooLong, 1)
+	b.echo(peer, service, "::1", at.port, payload(65507, 1))
+}
+
+// TestAnswersInFlightWhenTheTargetEnds has a target that answers and is gone.
+func TestAnswersInFlightWhenTheTargetEnds(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
+	id := b.serve(at, service)
+	peer.send(payload(10, 1), "127.0.0.1", at.port)
+	from := service.expect(payload(10, 1))
+	service.send(payload(10, 2), from.Addr().String(), from.Port())
+	service.Close()
+	peer.send(payload(10, 3), "127.0.0.1", at.port)
+	listener := flow.NewToken(flow.KindRelayUDP, 0, ^id)
+	last := &b.r.rec[0].fromPeer
+	for *last < 2 && b.r.Len() > 0 { // the second datagram goes out before the answer is seen
+		b.r.Event(listener, sys.EPOLLIN)
+	}
+	b.dropped(stats.BadDest)
+	peer.expect(payload(10, 2))
+	if b.r.Len() != 0 {
+		t.Fatalf("%d flows", b.r.Len())
 	}
 }

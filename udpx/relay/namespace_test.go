@@ -36,12 +36,12 @@ func TestFromNamespaceToHost(t *testing.T) {
 	for _, ip := range loopbacks {
 		b := newRig(t, 4)
 		var service *conn
-		onHost(func() { service = listen(t, ip, 0) })
+		onHost(func() { service = b.listen(ip, 0) })
 		at := bind(t, ip, 0)
 		if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), To: &outside}); err != nil {
 			t.Fatal(err)
 		}
-		peer := listen(t, ip, 0)
+		peer := b.listen(ip, 0)
 		want := netip.AddrPortFrom(parse(ip), peer.port())
 		var taken sys.Errno
 		onHost(func() { taken = tryBind(ip, peer.port()) })
@@ -60,12 +60,12 @@ func TestFromHostToNamespace(t *testing.T) {
 	guest.Namespace(t)
 	for _, ip := range loopbacks {
 		b := newRig(t, 4)
-		service := listen(t, ip, servicePort)
+		service := b.listen(ip, servicePort)
 		var peer *conn
 		var at bound
 		onHost(func() {
 			at = bind(t, ip, 0)
-			peer = listen(t, ip, 0)
+			peer = b.listen(ip, 0)
 		})
 		b.serve(at, service) // Host makes its sockets on this thread: inside
 		want := netip.AddrPortFrom(parse(ip), peer.port())
@@ -83,13 +83,13 @@ func TestServiceOnAnAddressOfTheNamespace(t *testing.T) {
 	const addr = "198.51.100.2"
 	addAddress(t, addr)
 	b := newRig(t, 4)
-	service := listen(t, "0.0.0.0", servicePort)
+	service := b.listen("0.0.0.0", servicePort)
 	to := Side{Socket: hostSocket, Addr: func(*wire.Addr) wire.Addr { return addrOf(addr) }}
 	var peer *conn
 	var at bound
 	onHost(func() {
 		at = bind(t, "127.0.0.1", 0)
-		peer = listen(t, "127.0.0.1", 0)
+		peer = b.listen("127.0.0.1", 0)
 	})
 	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), To: &to}); err != nil {
 		t.Fatal(err)
@@ -111,13 +111,13 @@ func TestPeerPortThatIsTaken(t *testing.T) {
 	guest.Namespace(t)
 	b := newRig(t, 4)
 	at := bind(t, "127.0.0.1", listenerPort)
-	service, peer := listen(t, "127.0.0.1", servicePort), listen(t, "127.0.0.9", peerPort)
+	service, peer := b.listen("127.0.0.1", servicePort), b.listen("127.0.0.9", peerPort)
 	b.serve(at, service)
 	if from := b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1)); from.Port() != peer.port() {
 		t.Fatalf("the service sees port %d, want the peer's own, %d", from.Port(), peer.port())
 	}
 	// The same port number of another peer is taken now.
-	second := listen(t, "127.0.0.8", peer.port())
+	second := b.listen("127.0.0.8", peer.port())
 	if from := b.echo(second, service, "127.0.0.1", at.port, payload(10, 2)); from.Port() == peer.port() {
 		t.Fatal("two peers share a port")
 	}
@@ -131,7 +131,7 @@ func TestStrayDatagramIsNotThePeers(t *testing.T) {
 	guest.Namespace(t)
 	b := newRig(t, 4)
 	at := bind(t, "127.0.0.1", listenerPort)
-	service, peer, stranger := listen(t, "127.0.0.1", servicePort), listen(t, "127.0.0.9", peerPort), listen(t, "127.0.0.1", 0)
+	service, peer, stranger := b.listen("127.0.0.1", servicePort), b.listen("127.0.0.9", peerPort), b.listen("127.0.0.1", 0)
 	early := Side{Addr: Host.Addr, Socket: func(v4 bool) int {
 		fd := hostSocket(v4)
 		sa := sockaddr("127.0.0.1", peer.port())
@@ -145,8 +145,8 @@ func TestStrayDatagramIsNotThePeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	peer.send(payload(10, 1), "127.0.0.1", at.port)
-	b.step()
-	b.step()
+	service.expect(payload(10, 1))
+	b.dropped(stats.NoFlow)
 	peer.silent()
 	b.drops(stats.NoFlow, 1)
 	b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1))

@@ -47,35 +47,31 @@ func (s *sender) segmented(p []byte, size int) {
 // collector is a socket that takes rows of datagrams as one message.
 type collector struct {
 	bound
-	in  *sys.RecvRow
-	buf [][]byte
-	t   testing.TB
+	in *sys.RecvRow
+	b  *rig
 }
 
-func newCollector(t testing.TB, at bound, gro bool) *collector {
-	t.Helper()
-	c := &collector{bound: at, in: sys.NewRecvRow(64), t: t}
+func (b *rig) collector(at bound, gro bool) *collector {
+	b.t.Helper()
+	c := &collector{bound: at, in: sys.NewRecvRow(64), b: b}
 	for i := range 64 {
-		c.buf = append(c.buf, make([]byte, 65535))
-		c.in.SetBuf(i, c.buf[i])
+		c.in.SetBuf(i, make([]byte, 65535))
 	}
 	if gro && sys.GroDatagrams(c.fd) != 0 {
-		t.Skip("this kernel cannot merge datagrams")
+		b.t.Skip("this kernel cannot merge datagrams")
 	}
 	sys.SetReceiveBuffer(c.fd, wideBuffer)
 	return c
 }
 
-// take receives what is there: the octets, and the length of each datagram.
-func (c *collector) take() (all []byte, lens []int, messages int) {
-	c.t.Helper()
-	for {
+// take lets the relay work until so many octets are here, and receives them:
+// the octets, the length of each datagram, and the number of messages.
+func (c *collector) take(octets int) (all []byte, lens []int, messages int) {
+	c.b.t.Helper()
+	c.b.watching(c.fd, func() bool {
 		n, errno := c.in.Recv(c.fd, 64)
-		if errno == sys.EAGAIN {
-			return all, lens, messages
-		}
-		if errno != 0 {
-			c.t.Fatal(errno)
+		if errno != 0 && errno != sys.EAGAIN {
+			c.b.t.Fatal(errno)
 		}
 		for i := range n {
 			b, size := c.in.Data(i), c.in.Segment(i)
@@ -86,19 +82,21 @@ func (c *collector) take() (all []byte, lens []int, messages int) {
 			}
 			lens = append(lens, len(b))
 		}
-	}
+		return len(all) >= octets
+	})
+	return all, lens, messages
 }
 
 // expect fails unless p came, as datagrams of size octets.
 func (c *collector) expect(p []byte, size int) (messages int) {
-	c.t.Helper()
-	all, lens, messages := c.take()
+	c.b.t.Helper()
+	all, lens, messages := c.take(len(p))
 	if !bytes.Equal(all, p) {
-		c.t.Fatalf("%d octets came, want %d, or they have changed", len(all), len(p))
+		c.b.t.Fatalf("%d octets came, want %d, or they have changed", len(all), len(p))
 	}
 	for i, n := range lens {
 		if want := min(size, len(p)-i*size); n != want {
-			c.t.Fatalf("datagram %d of %d is %d octets long, want %d", i, len(lens), n, want)
+			c.b.t.Fatalf("datagram %d of %d is %d octets long, want %d", i, len(lens), n, want)
 		}
 	}
 	return messages
@@ -118,23 +116,13 @@ func newPath(t testing.TB, ip string, gro bool) *path {
 	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port, To: &Host}); err != nil {
 		t.Fatal(err)
 	}
-	p := &path{b, newSender(t, ip, at.port), newCollector(t, service, gro)}
-	connect(t, service.fd, ip, p.backPort())
-	return p
-}
-
-// backPort opens the flow and returns the port that the service sees.
-func (p *path) backPort() uint16 {
-	p.t.Helper()
-	p.peer.row.Reset()
-	p.peer.row.Add([]byte("x"))
+	p := &path{b, newSender(t, ip, at.port), b.collector(service, gro)}
+	p.peer.row.Add([]byte("x")) // opens the flow
 	p.peer.row.Send(p.peer.fd, 0)
-	p.step()
-	if n, _ := p.service.in.Recv(p.service.fd, 1); n != 1 {
-		p.t.Fatal("the first datagram did not arrive")
-	}
+	p.service.take(1)
 	_, port, _, _ := p.service.in.From(0).Inet()
-	return port
+	connect(t, service.fd, ip, port)
+	return p
 }
 
 func TestMergedDatagramsStayMerged(t *testing.T) {
@@ -143,15 +131,13 @@ func TestMergedDatagramsStayMerged(t *testing.T) {
 			p := newPath(t, ip, true)
 			there := payload(min(size*40+size/2, 60000), 1)
 			p.peer.segmented(there, size)
-			p.step()
 			if n := p.service.expect(there, size); n != 1 {
 				t.Errorf("%s: row of datagrams of %d octets came as %d messages", ip, size, n)
 			}
 			// And back, through the listener.
 			back := sender{p.service.bound, sys.NewSendRow(1, 1), t}
 			back.segmented(there, size)
-			p.step()
-			if n := newCollector(t, p.peer.bound, false).expect(there, size); n != (len(there)+size-1)/size {
+			if n := p.collector(p.peer.bound, false).expect(there, size); n != (len(there)+size-1)/size {
 				t.Errorf("%s: a peer that does not merge got %d messages", ip, n)
 			}
 			p.drops(stats.NumReasons, 0)
@@ -172,8 +158,7 @@ func TestRunsOfDatagramsBecomeRows(t *testing.T) {
 	if n, errno := p.peer.row.Send(p.peer.fd, 0); n != len(lens) {
 		t.Fatalf("sent %d, %v", n, errno)
 	}
-	p.step()
-	got, gotLens, messages := p.service.take()
+	got, gotLens, messages := p.service.take(len(all))
 	if !bytes.Equal(got, all) {
 		t.Fatal("octets have changed")
 	}
@@ -201,7 +186,6 @@ func TestLongRunsAreCutToWhatOneMessageHolds(t *testing.T) {
 				p.peer.row.Add(all[k*size : (k+1)*size])
 			}
 			p.peer.row.Send(p.peer.fd, 0)
-			p.step()
 			p.service.expect(all[i*size:(i+10)*size], size)
 		}
 		p.drops(stats.NumReasons, 0)
@@ -213,14 +197,13 @@ func TestSingleDatagramsWhereTheKernelDoesNotSegment(t *testing.T) {
 	p.r.segment = false
 	there := payload(100*64+7, 1) // more datagrams than a row has places
 	p.peer.segmented(there, 100)
-	p.step()
 	p.service.expect(there, 100)
 	p.drops(stats.NumReasons, 0)
 }
 
 func TestRefusedSegmentationIsSentAgainSingly(t *testing.T) {
 	b := newRig(t, 1)
-	from, to := bind(t, "127.0.0.1", 0), newCollector(t, bind(t, "127.0.0.1", 0), false)
+	from, to := bind(t, "127.0.0.1", 0), b.collector(bind(t, "127.0.0.1", 0), false)
 	connect(t, from.fd, "127.0.0.1", to.port)
 	all := payload(1000*5+10, 2)
 	// More datagrams than a message may carry is what every kernel refuses.

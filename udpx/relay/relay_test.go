@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
+	"penne/shard/flow"
 	"penne/test/guest"
 )
 
@@ -72,55 +75,116 @@ func (b *rig) serve(at bound, service *conn) int32 {
 // conn is a peer's or a service's socket.
 type conn struct {
 	*net.UDPConn
-	t testing.TB
+	b *rig
 }
 
-func listen(t testing.TB, ip string, port uint16) *conn {
-	t.Helper()
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(ip), port)))
+func (b *rig) listen(ip string, port uint16) *conn {
+	b.t.Helper()
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(parse(ip), port)))
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
-	return &conn{c, t}
+	b.t.Cleanup(func() { c.Close() })
+	return &conn{c, b}
 }
 
 func (c *conn) port() uint16 { return c.LocalAddr().(*net.UDPAddr).AddrPort().Port() }
 
-func (c *conn) send(b []byte, ip string, port uint16) {
-	c.t.Helper()
-	if _, err := c.WriteToUDPAddrPort(b, netip.AddrPortFrom(netip.MustParseAddr(ip), port)); err != nil {
-		c.t.Fatalf("send %d octets: %v", len(b), err)
+func (c *conn) send(p []byte, ip string, port uint16) {
+	c.b.t.Helper()
+	if _, err := c.WriteToUDPAddrPort(p, netip.AddrPortFrom(parse(ip), port)); err != nil {
+		c.b.t.Fatalf("send %d octets: %v", len(p), err)
 	}
 }
 
-// expect receives one datagram and returns who sent it.
-func (c *conn) expect(want []byte) netip.AddrPort {
-	c.t.Helper()
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	b := make([]byte, 1<<16)
-	n, from, err := c.ReadFromUDPAddrPort(b)
+// take receives one datagram if there is one.
+func (c *conn) take() (p []byte, from netip.AddrPort, ok bool) {
+	c.b.t.Helper()
+	p = make([]byte, 1<<16)
+	c.raw(func(fd int) {
+		n, sa, err := syscall.Recvfrom(fd, p, syscall.MSG_DONTWAIT)
+		if err == syscall.EAGAIN {
+			return
+		}
+		if err != nil {
+			c.b.t.Fatalf("receive: %v", err)
+		}
+		p, ok = p[:n], true
+		switch a := sa.(type) {
+		case *syscall.SockaddrInet4:
+			from = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+		case *syscall.SockaddrInet6:
+			from = netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+		}
+	})
+	return p, from, ok
+}
+
+func (c *conn) raw(fn func(fd int)) {
+	c.b.t.Helper()
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { fn(int(fd)) })
+	}
 	if err != nil {
-		c.t.Fatalf("receive: %v", err)
+		c.b.t.Fatal(err)
 	}
-	if !bytes.Equal(b[:n], want) {
-		c.t.Fatalf("got %d octets, want %d: %.40q", n, len(want), b[:n])
+}
+
+// next lets the relay work until a datagram is here, and receives it.
+func (c *conn) next() (p []byte, from netip.AddrPort) {
+	c.b.t.Helper()
+	ok := false
+	c.raw(func(fd int) { c.b.watching(fd, func() bool { p, from, ok = c.take(); return ok }) })
+	return p, from
+}
+
+// expect is next for a datagram that is known.
+func (c *conn) expect(want []byte) netip.AddrPort {
+	c.b.t.Helper()
+	p, from := c.next()
+	if !bytes.Equal(p, want) {
+		c.b.t.Fatalf("got %d octets, want %d: %.40q", len(p), len(want), p)
 	}
-	return netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	return from
 }
 
 // silent fails if anything waits on c.
 func (c *conn) silent() {
-	c.t.Helper()
-	c.SetReadDeadline(time.Unix(1, 0))
-	if n, _, err := c.ReadFromUDPAddrPort(make([]byte, 1<<16)); err == nil {
-		c.t.Fatalf("got %d octets nobody sent", n)
+	c.b.t.Helper()
+	if p, from, ok := c.take(); ok {
+		c.b.t.Fatalf("got %d octets from %v that nobody sent", len(p), from)
 	}
 }
 
-// step lets the relay deal with what the kernel reports, which must be
-// something.
-func (b *rig) step() { b.t.Helper(); b.Wait(b.r.Event) }
+// watching lets the relay work until done; it looks again whenever fd has
+// become readable.
+func (b *rig) watching(fd int, done func() bool) {
+	b.t.Helper()
+	b.Env.Epoll.Add(fd, sys.EPOLLIN, uint64(flow.NewToken(flow.KindWake, 0, 0)))
+	defer b.Env.Epoll.Del(fd)
+	b.until(done)
+}
+
+// until lets the relay work until done.
+func (b *rig) until(done func() bool) {
+	b.t.Helper()
+	for !done() {
+		b.Wait(b.event)
+	}
+}
+
+func (b *rig) event(tok flow.Token, bits uint32) {
+	if tok.Kind() == flow.KindRelayUDP {
+		b.r.Event(tok, bits)
+	}
+}
+
+// dropped lets the relay work until something has been dropped for that reason.
+func (b *rig) dropped(why stats.Reason) {
+	b.t.Helper()
+	b.until(func() bool { return b.Env.Count.Drops[why] > 0 })
+}
 
 // drops fails unless so many datagrams were dropped for that reason, and none
 // for any other.
@@ -152,7 +216,7 @@ func TestEchoOfEveryLength(t *testing.T) {
 	for _, ip := range loopbacks {
 		b := newRig(t, 4)
 		at := bind(t, ip, 0)
-		service, peer := listen(t, ip, 0), listen(t, ip, 0)
+		service, peer := b.listen(ip, 0), b.listen(ip, 0)
 		b.serve(at, service)
 		for _, n := range []int{0, 1, 2, 100, 1399, 1400, 1472, 1500, 8972, 9000, 32767, 65000, 65506, 65507} {
 			b.echo(peer, service, ip, at.port, payload(n, 1))
@@ -171,10 +235,8 @@ func TestEchoOfEveryLength(t *testing.T) {
 func (b *rig) echo(peer, service *conn, ip string, port uint16, p []byte) (from netip.AddrPort) {
 	b.t.Helper()
 	peer.send(p, ip, port)
-	b.step()
 	from = service.expect(p)
 	service.send(p, from.Addr().String(), from.Port())
-	b.step()
 	if got := peer.expect(p); got != netip.AddrPortFrom(netip.MustParseAddr(ip), port) {
 		b.t.Fatalf("answered by %v, want %s port %d", got, ip, port)
 	}
@@ -191,7 +253,7 @@ func TestAnswerComesFromWhereThePeerWrote(t *testing.T) {
 	} {
 		b := newRig(t, 4)
 		at := bind(t, c.wildcard, 0)
-		service, peer := listen(t, c.service, 0), listen(t, c.peer, 0)
+		service, peer := b.listen(c.service, 0), b.listen(c.peer, 0)
 		b.serve(at, service)
 		b.echo(peer, service, c.to, at.port, payload(100, 2))
 		b.drops(stats.NumReasons, 0)
@@ -201,7 +263,7 @@ func TestAnswerComesFromWhereThePeerWrote(t *testing.T) {
 func TestOnePeerAtTwoAddressesIsTwoFlows(t *testing.T) {
 	b := newRig(t, 4)
 	at := bind(t, "0.0.0.0", 0)
-	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
 	b.serve(at, service)
 	one := b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1))
 	two := b.echo(peer, service, "127.0.0.2", at.port, payload(10, 2))
@@ -213,8 +275,8 @@ func TestOnePeerAtTwoAddressesIsTwoFlows(t *testing.T) {
 func TestTwoPeersAtOnce(t *testing.T) {
 	b := newRig(t, 4)
 	at := bind(t, "127.0.0.1", 0)
-	service := listen(t, "127.0.0.1", 0)
-	peers := []*conn{listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)}
+	service := b.listen("127.0.0.1", 0)
+	peers := []*conn{b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)}
 	b.serve(at, service)
 	const each = 5
 	for i := range each {
@@ -222,18 +284,12 @@ func TestTwoPeersAtOnce(t *testing.T) {
 			peer.send(payload(50+i, byte(p)), "127.0.0.1", at.port)
 		}
 	}
-	b.step()
 	var from [2]netip.AddrPort
-	buf := make([]byte, 100)
 	var got [2]int
 	for range 2 * each {
-		service.SetReadDeadline(time.Now().Add(10 * time.Second))
-		n, a, err := service.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := int(buf[0]) // payload's first octet is its seed
-		if want := payload(50+got[p], byte(p)); !bytes.Equal(buf[:n], want) {
+		d, a := service.next()
+		p := int(d[0]) // payload's first octet is its seed
+		if want := payload(50+got[p], byte(p)); !bytes.Equal(d, want) {
 			t.Fatalf("datagram %d of peer %d came changed or out of order", got[p], p)
 		}
 		got[p]++
@@ -243,12 +299,12 @@ func TestTwoPeersAtOnce(t *testing.T) {
 		t.Fatalf("both peers come from %v", from[0])
 	}
 	for p, a := range from {
-		service.send(payload(7, byte(p)), a.Addr().Unmap().String(), a.Port())
+		service.send(payload(7, byte(p)), a.Addr().String(), a.Port())
 	}
-	b.step()
-	b.Ready(b.r.Event)
 	for p, peer := range peers {
 		peer.expect(payload(7, byte(p)))
+	}
+	for _, peer := range peers {
 		peer.silent()
 	}
 }
@@ -258,11 +314,11 @@ func TestSharedListenerTakesLoopbackPeersOnly(t *testing.T) {
 	// that a row is enough: the rest of it is the tap path's.
 	b := newRig(t, 4)
 	at := bind(t, "0.0.0.0", 0)
-	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
 	sys.PacketInfo(at.fd, false)
 	id := b.r.Share(Listener{FD: at.fd, Target: service.port(), To: &Host})
 	own := ownAddr(t)
-	other := listen(t, own, 0)
+	other := b.listen(own, 0)
 	peer.send(payload(10, 1), "127.0.0.1", at.port)
 	other.send(payload(10, 2), own, at.port)
 	peer.send(payload(10, 3), "127.0.0.1", at.port)
@@ -270,12 +326,17 @@ func TestSharedListenerTakesLoopbackPeersOnly(t *testing.T) {
 	for i := range 4 {
 		in.SetBuf(i, make([]byte, 2000))
 	}
-	n, errno := in.Recv(at.fd, 4)
-	if errno != 0 || n != 3 {
-		t.Fatalf("%d messages, %v", n, errno)
-	}
-	if taken := b.r.Local(id, in, n); taken != 0b101 {
-		t.Fatalf("took %b", taken)
+	var taken []bool
+	b.watching(at.fd, func() bool {
+		n, _ := in.Recv(at.fd, 4)
+		bits := b.r.Local(id, in, n)
+		for i := range n {
+			taken = append(taken, bits>>i&1 != 0)
+		}
+		return len(taken) >= 3
+	})
+	if want := []bool{true, false, true}; !slices.Equal(taken, want) {
+		t.Fatalf("took %v, want %v", taken, want)
 	}
 	service.expect(payload(10, 1))
 	service.expect(payload(10, 3))
@@ -301,34 +362,33 @@ func TestTargetThatRefusesEndsTheFlow(t *testing.T) {
 	for _, ip := range loopbacks {
 		b := newRig(t, 4)
 		at := bind(t, ip, 0)
-		service, peer := listen(t, ip, 0), listen(t, ip, 0)
+		service, peer := b.listen(ip, 0), b.listen(ip, 0)
 		port := service.port()
 		b.serve(at, service)
 		service.Close()
 		peer.send(payload(10, 1), ip, at.port)
-		b.step() // goes out, and the ICMP message comes back
-		b.step()
+		b.dropped(stats.BadDest)
 		if b.r.Len() != 0 {
 			t.Fatalf("%s: %d flows", ip, b.r.Len())
 		}
 		b.drops(stats.BadDest, 1)
 		// The service starts: the peer's next datagram reaches it.
-		b.echo(peer, listen(t, ip, port), ip, at.port, payload(10, 2))
+		b.echo(peer, b.listen(ip, port), ip, at.port, payload(10, 2))
 	}
 }
 
 func TestFullTableRefusesTheNewest(t *testing.T) {
 	b := newRig(t, 2)
 	at := bind(t, "127.0.0.1", 0)
-	service := listen(t, "127.0.0.1", 0)
-	peers := []*conn{listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)}
+	service := b.listen("127.0.0.1", 0)
+	peers := []*conn{b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)}
 	b.serve(at, service)
 	for i, peer := range peers {
 		peer.send(payload(10, byte(i)), "127.0.0.1", at.port)
-		b.step()
 	}
 	service.expect(payload(10, 0))
 	service.expect(payload(10, 1))
+	b.dropped(stats.TableFull)
 	service.silent()
 	b.drops(stats.TableFull, 1)
 	b.echo(peers[0], service, "127.0.0.1", at.port, payload(10, 5))
@@ -337,7 +397,7 @@ func TestFullTableRefusesTheNewest(t *testing.T) {
 func TestNoSocketDropsAndCounts(t *testing.T) {
 	b := newRig(t, 2)
 	at := bind(t, "127.0.0.1", 0)
-	service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
 	ready := false
 	side := Side{Addr: Host.Addr, Socket: func(v4 bool) int {
 		if !ready {
@@ -349,7 +409,7 @@ func TestNoSocketDropsAndCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	peer.send(payload(10, 1), "127.0.0.1", at.port)
-	b.step()
+	b.dropped(stats.NoSocket)
 	service.silent()
 	b.drops(stats.NoSocket, 1)
 	ready = true
@@ -359,7 +419,7 @@ func TestNoSocketDropsAndCounts(t *testing.T) {
 func TestTargetAddressOfTheListener(t *testing.T) {
 	b := newRig(t, 2)
 	at := bind(t, "127.0.0.1", 0)
-	service, peer := listen(t, "::1", 0), listen(t, "127.0.0.1", 0)
+	service, peer := b.listen("::1", 0), b.listen("127.0.0.1", 0)
 	to := wire.AddrFrom(netip.IPv6Loopback()) // the other family, at that
 	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), ToAddr: to, To: &Host}); err != nil {
 		t.Fatal(err)
@@ -371,16 +431,14 @@ func TestBroadcastIsAnsweredFromAnAddress(t *testing.T) {
 	for _, wildcard := range []string{"0.0.0.0", "::"} { // the second is dual-stack
 		b := newRig(t, 4)
 		at := bind(t, wildcard, 0)
-		service, peer := listen(t, "127.0.0.1", 0), listen(t, "127.0.0.1", 0)
+		service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
 		b.serve(at, service)
 		peer.send([]byte("anybody there?"), "127.255.255.255", at.port)
-		b.step()
 		from := service.expect([]byte("anybody there?"))
 		answers := [][]byte{payload(100, 1), payload(100, 2), {}, payload(1000, 3)}
 		for _, a := range answers {
 			service.send(a, from.Addr().String(), from.Port())
 		}
-		b.step()
 		for _, a := range answers {
 			if got := peer.expect(a); got != netip.AddrPortFrom(parse("127.0.0.1"), at.port) {
 				t.Errorf("%s: answered by %v", wildcard, got)
@@ -394,7 +452,7 @@ func TestManyPeers(t *testing.T) {
 	const peers = 200
 	b := newRig(t, peers)
 	at := bind(t, "::", 0)
-	service := listen(t, "::1", 0)
+	service := b.listen("::1", 0)
 	to := addrOf("::1")
 	if _, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), ToAddr: to, To: &Host}); err != nil {
 		t.Fatal(err)
@@ -405,7 +463,7 @@ func TestManyPeers(t *testing.T) {
 		for i := range all {
 			ip := loopbacks[i%2]
 			if round == 0 {
-				all[i] = listen(t, ip, 0)
+				all[i] = b.listen(ip, 0)
 			}
 			seen[b.echo(all[i], service, ip, at.port, payload(i*17+round, byte(i)))] = true
 		}
