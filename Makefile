@@ -11,6 +11,7 @@ UNITS   = $$($(GO) list ./... | grep -v /test/e2e)
 
 # Set for `make run`: the shell command line to run inside; empty means an interactive shell.
 CMD     ?=
+export CMD
 # Set for `make perf`: a regular expression over row names, and how often each cell is measured.
 SCENARIO ?=
 ROUNDS  ?=
@@ -29,11 +30,7 @@ build: ## build bin/penne and its names bin/pasta and bin/passt
 
 run: build ## run CMD (or a shell) in a new namespace connected by bin/pasta
 	@.ci/install run
-ifeq ($(strip $(CMD)),)
-	bin/pasta --config-net
-else
-	bin/pasta --config-net -f -- sh -c '$(subst ','\'',$(CMD))'
-endif
+	@if [ -n "$$CMD" ]; then exec bin/pasta --config-net -f -- sh -c "$$CMD"; else exec bin/pasta --config-net; fi
 
 check: fmt vet lint race purego arm64 fuzzseeds bench ## every static check, and the unit tests in every variant
 
