@@ -92,7 +92,7 @@ func (s *Shard) sort(f *ring.Frame) {
 	case f.H.Proto == wire.ProtoTCP:
 		s.admit(&s.tcpIn, f, r.NoTCP)
 	case f.H.Proto == wire.ProtoUDP:
-		s.admit(&s.udpIn, f, r.NoUDP)
+		s.datagram(f)
 	case ndp.Handles(&f.H):
 		s.ndp.Input(&s.env, f)
 		s.env.Pool.Put(f)

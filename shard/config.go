@@ -19,7 +19,6 @@ package shard
 
 import (
 	"penne/internal/fwd"
-	"penne/internal/ndp"
 	"penne/shard/flow"
 	"penne/tap"
 )
@@ -37,9 +36,10 @@ const (
 	framesPerShard = 2048
 	// keepFrames stay resident when an idle shard gives memory back.
 	keepFrames = 32
-	// outFrames is the set that is filled again and again for the guest:
-	// small enough to stay in a second-level cache.
-	outFrames = 16
+	// outFrames is the set that is filled again and again for the guest. A
+	// row of datagrams fills it; TCP sends after a few, so that what it
+	// fills stays in a second-level cache.
+	outFrames = ring.BatchSize
 	// eventBatch is the most readiness reports taken in one wait.
 	eventBatch = 128
 	// handoffFrames bounds each ring between two shards.
@@ -62,8 +62,9 @@ type Config struct {
 	Flows int
 	// Pin binds shard i to the i-th CPU that the process may use.
 	Pin bool
-	// NDP configures router advertisements.
-	NDP ndp.Config
+	// Services are what the guest is told; SetServices replaces them. Nil
+	// stands for the zero Services.
+	Services *Services
 	// Bypass is for connections that are local on both sides.
 	Bypass Bypass
 	// Warn is called from a shard's thread, once by each shard, when the

@@ -33,6 +33,9 @@ type Listener struct {
 type Bypass struct {
 	// Off sends them through the tap as well (--no-splice).
 	Off bool
+	// Only means that there is no tap: nothing else is forwarded
+	// (--splice-only).
+	Only bool
 	// ToLoopback leads them to the guest's loopback instead of its address
 	// (--host-lo-to-ns-lo).
 	ToLoopback bool
@@ -157,6 +160,9 @@ func (s *Shard) route(fd int, sa *sys.Sockaddr, l *Listener) {
 		s.toHost(fd, &peer, l)
 	case peer.IsLoopback() && !s.group.bypass.Off:
 		s.toNamespace(fd, &peer, l)
+	case s.group.bypass.Only:
+		s.count.Drop(stats.BadSource)
+		sys.Reset(fd)
 	default:
 		s.toTap(fd, &peer, port, l)
 	}

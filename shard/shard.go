@@ -34,6 +34,8 @@ type Shard struct {
 	udp  *udpx.UDP
 	ping *ping.Ping
 	ndp  *ndp.Responder
+	// services are shared by all shards, and read only.
+	services *Services
 	// relay joins connections that bypass the tap.
 	relay  *splice.Relay
 	listen listening
@@ -96,7 +98,10 @@ func (s *Shard) translators(cfg *Config, g *Group) (err error) {
 	if err != nil {
 		return err
 	}
-	s.ndp = ndp.New(cfg.NDP)
+	if cfg.Services == nil {
+		cfg.Services = &Services{}
+	}
+	s.setServices(cfg.Services)
 	s.relay = splice.New(&s.env, maxSpliced/len(cfg.Ports))
 	for _, w := range [...]struct {
 		fd   int

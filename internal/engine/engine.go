@@ -7,24 +7,25 @@ package engine
 import (
 	"context"
 	"fmt"
-	"os"
+	"log/slog"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"penne/internal/conf"
 	"penne/internal/fwd"
 	"penne/internal/log"
-	"penne/internal/ndp"
 	"penne/internal/netns"
 	"penne/internal/nl"
+	"penne/internal/pcap"
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/shard"
 	"penne/shard/flow"
 	"penne/shard/steer"
-	"penne/tap"
 	"penne/tap/tun"
 )
 
@@ -33,11 +34,16 @@ type engine struct {
 	conf     *conf.Config
 	handles  *netns.Handles
 	log      *log.Log
+	resolv   *resolvFile
 	dns      resolver
+	monitor  *nl.Monitor
 	template nl.Template
 	rules    *fwd.Rules
 	guest    fwd.Guest
-	device   *tun.Device
+	device   *tun.Device // nil without a tap (--splice-only)
+	capture  *pcap.Sink  // nil unless asked for
+	inner    *nl.Conn    // to configure the namespace with; nil if that is not done, or no longer
+	index    int32       // of the interface there
 	group    *shard.Group
 	inside   *netns.Worker // the thread that lives in the namespace
 	pool4    *netns.Pool   // sockets made there
@@ -45,26 +51,33 @@ type engine struct {
 	ports    forwarder
 	auto     auto
 	failed   chan error // a shard lost its tap
+	began    time.Time
+	shown    int64 // activity of the last table printed
 }
 
 // Serve is the engine of package netns: it returns when ctx ends, or with an
 // error when forwarding cannot be set up or go on.
 func Serve(ctx context.Context, c *conf.Config, h *netns.Handles) error {
-	e := &engine{conf: c, handles: h, failed: make(chan error, 1)}
-	if err := e.start(); err != nil {
+	// Whoever reads standard error may go; writing to sockets tells by itself.
+	signal.Ignore(syscall.SIGPIPE)
+	e := &engine{conf: c, handles: h, failed: make(chan error, 1), began: time.Now()}
+	if err := e.openLog(); err != nil {
 		return err
 	}
-	if err := h.Ready(); err != nil {
+	err := e.start()
+	if err == nil {
+		err = h.Ready()
+	}
+	if err != nil {
+		e.logFailure(err)
 		return err
 	}
+	e.detachLog()
 	return e.run(ctx)
 }
 
 // start sets everything up, in the order in which one thing needs the other.
 func (e *engine) start() error {
-	if err := e.openLog(); err != nil {
-		return err
-	}
 	limitRuntime(e.queues())
 	for _, step := range []func() error{
 		e.readHost, e.openTap, e.makeShards, e.openInside, e.bindPorts, e.openAuto, e.sandbox,
@@ -73,19 +86,31 @@ func (e *engine) start() error {
 			return err
 		}
 	}
+	if e.capture != nil {
+		e.capture.Start()
+	}
 	e.group.Start()
-	return e.ports.serve(e.group)
+	if err := e.ports.serve(e.group); err != nil {
+		return err
+	}
+	e.summary()
+	return nil
 }
 
 // run follows events until the end.
 func (e *engine) run(ctx context.Context) error {
 	defer e.stop()
-	var scan <-chan time.Time // never, where no "auto" is in force
+	var scan, show <-chan time.Time // never, where nobody asked for it
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	if len(e.auto.watchers) > 0 {
 		scan = timer.C
 	}
+	if every := e.conf.Logging.Stats; every > 0 {
+		show = time.Tick(every)
+	}
+	advertise := time.Tick(advertiseEvery)
+	states, resolvers := e.followHost()
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,6 +119,19 @@ func (e *engine) run(ctx context.Context) error {
 			return err
 		case <-scan:
 			timer.Reset(e.scan())
+		case s := <-states:
+			e.hostChanged(&s)
+		case e.dns = <-resolvers:
+			e.log.Info("the host's resolvers have changed")
+			e.setRules()
+		case <-advertise:
+			e.group.Advertise()
+		case <-show:
+			e.printStats()
+		case sig := <-e.handles.User:
+			if sig == syscall.SIGUSR1 {
+				e.logStats()
+			}
 		}
 	}
 }
@@ -103,62 +141,64 @@ func (e *engine) run(ctx context.Context) error {
 func (e *engine) stop() {
 	e.ports.close()
 	e.group.Close()
-	if e.inside != nil {
-		e.inside.Close()
+	e.inside.Close()
+	if e.capture != nil {
+		if err := e.capture.Close(); err != nil {
+			e.log.Warn(err.Error())
+		}
+		if n := e.capture.Dropped(); n > 0 {
+			e.log.Warn(fmt.Sprintf("%d frames are missing from the capture: the file was slower than the traffic", n))
+		}
 	}
 	e.log.Close()
 }
 
-// readHost finds out what the guest shall look like.
-func (e *engine) readHost() error {
-	if f, err := os.Open("/etc/resolv.conf"); err == nil { // without one there is no resolver
-		e.dns = readResolver(f)
-		f.Close()
-	}
-	n := &e.conf.Net
-	var err error
-	e.template, err = nl.ReadTemplate(nl.Options{
-		Interface: n.Interface, OutboundIf4: n.OutboundIf4, OutboundIf6: n.OutboundIf6,
-		NoIPv4: n.IPv6Only, NoIPv6: n.IPv4Only,
-		Addr4: n.Addr4, Addr6: n.Addr6, Bits4: n.Bits4, Bits6: n.Bits6,
-		Gateway4: n.Gateway4, Gateway6: n.Gateway6,
-		NoCopyAddrs: e.conf.Pasta.NoCopyAddrs, NoCopyRoutes: e.conf.Pasta.NoCopyRoutes,
-	})
-	if err != nil {
-		return err
-	}
-	e.rules = rules(e.conf, &e.template, &e.dns)
-	if !e.rules.V4.On && !e.rules.V6.On {
-		return fmt.Errorf("neither IPv4 nor IPv6 can be served: check options -4 and -6, and the host's kernel")
-	}
-	return nil
-}
-
 // openTap makes the interface inside and sets it up.
 func (e *engine) openTap() error {
-	return netns.Do(e.handles.NetNS, func() error {
-		name := e.conf.Pasta.Ifname
-		if name == "" {
-			name = e.template.Ifname
+	keep := e.keepsInside()
+	return netns.Do(e.handles.NetNS, func() (err error) {
+		c, err := nl.Dial()
+		if err != nil {
+			return err
 		}
-		var err error
-		if e.device, err = tun.Open(tun.Options{Name: name, Queues: e.queues()}); err != nil {
-			return netns.TunError(err)
+		defer func() {
+			if e.inner == nil {
+				c.Close()
+			}
+		}()
+		if err := c.LoopbackUp(); err != nil || e.conf.Pasta.SpliceOnly {
+			return err
 		}
-		return e.configure()
+		if e.device, err = e.openDevice(); err != nil {
+			return err
+		}
+		err = e.configure(c)
+		if err == nil && keep {
+			e.inner = c
+		}
+		return err
 	})
+}
+
+// openDevice makes a tap, or takes over the one that was passed on.
+func (e *engine) openDevice() (*tun.Device, error) {
+	if fd := e.conf.Pasta.FD; fd > 0 {
+		sys.SetCloseOnExec(fd)
+		return tun.Adopt(fd, tun.Options{})
+	}
+	name := e.conf.Pasta.Ifname
+	if name == "" {
+		name = e.template.Ifname
+	}
+	d, err := tun.Open(tun.Options{Name: name, Queues: e.queues()})
+	if err != nil {
+		return nil, netns.TunError(err)
+	}
+	return d, nil
 }
 
 // configure sets up the interface. It runs inside the namespace.
-func (e *engine) configure() error {
-	c, err := nl.Dial()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if err := c.LoopbackUp(); err != nil {
-		return err
-	}
+func (e *engine) configure(c *nl.Conn) error {
 	report, err := c.Configure(nl.Config{
 		Name: e.device.Name(), MAC: e.conf.Pasta.NSMAC, MTU: e.conf.Net.MTU,
 		Up: e.conf.Pasta.ConfigNet, Template: &e.template,
@@ -175,28 +215,29 @@ func (e *engine) configure() error {
 		ll := wire.AddrFrom(report.LinkLocal)
 		e.guest.SawAddr(&ll)
 	}
+	e.index = report.Index
 	return nil
 }
 
 // makeShards makes one shard for each queue of the tap; none runs yet.
 func (e *engine) makeShards() error {
 	cfg := shard.Config{
-		Rules: e.rules, Guest: &e.guest, Pin: e.conf.Process.Pin, NDP: e.ndp(), Bypass: e.bypass(),
+		Rules: e.rules, Guest: &e.guest, Pin: e.conf.Process.Pin, Services: e.services(), Bypass: e.bypass(),
 		Seed: flow.NewSeed(), Flows: e.flows(),
 		Warn:   e.pingRefused(),
 		Failed: func(err error) { e.failed <- err },
 	}
-	for i := range e.device.Queues() {
-		cfg.Ports = append(cfg.Ports, tap.Port(e.device.Queue(i)))
+	var err error
+	if cfg.Ports, err = e.tapPorts(); err != nil {
+		return err
 	}
-	if n := len(cfg.Ports); n > 1 {
+	if n := len(cfg.Ports); n > 1 && e.device != nil {
 		mode, err := steer.Attach(e.device.Queue(0).FD(), n, &cfg.Seed)
 		if err != nil {
 			e.log.Warn(err.Error())
 		}
 		e.log.Debug("queues are steered by " + mode.String())
 	}
-	var err error
 	e.group, err = shard.NewGroup(cfg)
 	return err
 }
@@ -207,12 +248,6 @@ func (e *engine) pingRefused() func(error) {
 	return func(err error) {
 		once.Do(func() { e.log.Warn("no ping for the guest: " + err.Error()) })
 	}
-}
-
-// ndp is what router advertisements say.
-func (e *engine) ndp() ndp.Config {
-	p := &e.conf.Protocols
-	return ndp.Config{Off: p.NoNDP, NoRA: p.NoRA, Managed: !p.NoDHCPv6, Other: !p.NoDHCPv6}
 }
 
 // queues is the number of shards wanted.
@@ -231,6 +266,9 @@ func (e *engine) queues() int {
 // netlink, and a margin.
 const reservedFDs = 512
 
+// fewFlows is when people should hear of it.
+const fewFlows = 4096
+
 // flows is how many flows the limit of descriptors allows.
 func (e *engine) flows() int {
 	limit := sys.RaiseFileLimit()
@@ -238,7 +276,11 @@ func (e *engine) flows() int {
 		return shard.MaxFlows
 	}
 	n := max(limit-reservedFDs, 64)
-	e.log.Info(fmt.Sprintf("open file limit %d allows %d flows of %d", limit, n, shard.MaxFlows))
+	level := slog.LevelDebug
+	if n < fewFlows {
+		level = slog.LevelInfo
+	}
+	e.log.Log(context.Background(), level, fmt.Sprintf("open file limit %d allows %d flows of %d", limit, n, shard.MaxFlows))
 	return n
 }
 

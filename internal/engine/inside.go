@@ -60,7 +60,9 @@ func (e *engine) bindPorts() error {
 // bypass is for connections that are local on both sides.
 func (e *engine) bypass() shard.Bypass {
 	p := &e.conf.Pasta
-	return shard.Bypass{Off: p.NoSplice, ToLoopback: p.HostLoToNSLo, Socket: e.insideSocket}
+	return shard.Bypass{
+		Off: p.NoSplice, Only: p.SpliceOnly, ToLoopback: p.HostLoToNSLo || p.SpliceOnly, Socket: e.insideSocket,
+	}
 }
 
 // insideSocket takes a socket that was made in the namespace, or -1.
@@ -80,8 +82,12 @@ func (e *engine) insideSocket(v4 bool, proto uint8) int {
 
 // sandbox gives up what serving does not need.
 func (e *engine) sandbox() error {
+	caps := sys.CapNetBindService // for -T and -U
+	if e.inner != nil {
+		caps |= sys.CapNetAdmin
+	}
 	_, err := isolate.Engine(isolate.Config{
-		ChrootFallback: e.conf.Process.ChrootFallback, Caps: sys.CapNetBindService,
+		ChrootFallback: e.conf.Process.ChrootFallback, ReadFiles: true, WorkerCaps: caps, Worker: e.inside.Do,
 	})
 	if errors.Is(err, isolate.ErrCgo) {
 		e.log.Warn(err.Error())

@@ -36,6 +36,24 @@ func (e *engine) openLog() error {
 	return nil
 }
 
+// logFailure logs why we do not start, where the launcher, which tells the
+// caller, does not.
+func (e *engine) logFailure(err error) {
+	e.log.DropStderr()
+	e.log.Error(err.Error())
+	e.log.Close()
+}
+
+// detachLog leaves standard error alone once we work in the background: it is
+// /dev/null, or the terminal of the command, where only those who debug want to
+// see us.
+func (e *engine) detachLog() {
+	debug := e.handles.Attended && e.conf.Logging.Verbosity >= conf.Debug
+	if !e.conf.Process.Foreground && !debug {
+		e.log.DropStderr()
+	}
+}
+
 func level(v conf.Verbosity) slog.Level {
 	switch v {
 	case conf.Quiet:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"penne/internal/conf"
@@ -50,4 +51,9 @@ func (r *resolver) first(v4 bool) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// equal tells whether both say the same.
+func (r *resolver) equal(o *resolver) bool {
+	return slices.Equal(r.Servers, o.Servers) && slices.Equal(r.Search, o.Search)
 }

@@ -19,11 +19,11 @@ func rules(c *conf.Config, t *nl.Template, dns *resolver) *fwd.Rules {
 	r.NoTCP, r.NoUDP, r.NoICMP = c.Protocols.NoTCP, c.Protocols.NoUDP, c.Protocols.NoICMP
 	r.V4 = family(&t.V4, given{
 		c.Net.Addr4, c.Net.Gateway4, c.Net.GuestAddr4, c.Net.Outbound4, c.Net.HostLoopback4,
-		c.Net.OutboundIf4, c.DNS.Forward4, c.DNS.Host4, dns.first(true),
+		c.Net.OutboundIf4, c.DNS.Forward4, c.DNS.Host4, resolverOf(&c.DNS, dns, true),
 	})
 	r.V6 = family(&t.V6, given{
 		c.Net.Addr6, c.Net.Gateway6, c.Net.GuestAddr6, c.Net.Outbound6, c.Net.HostLoopback6,
-		c.Net.OutboundIf6, c.DNS.Forward6, c.DNS.Host6, dns.first(false),
+		c.Net.OutboundIf6, c.DNS.Forward6, c.DNS.Host6, resolverOf(&c.DNS, dns, false),
 	})
 	r.LinkLocal6 = linkLocal(&r.V6, &t.V6)
 	if r.V6.Ours.IsZero() {
@@ -37,7 +37,7 @@ type given struct {
 	addr, gateway, guestMap, bind netip.Addr
 	hostLoopback                  conf.Mapping
 	bindIf                        string
-	dnsForward, dnsHost, dnsFirst netip.Addr
+	dnsForward, dnsHost, resolver netip.Addr
 }
 
 func family(t *nl.Family, o given) fwd.Family {
@@ -49,7 +49,7 @@ func family(t *nl.Family, o given) fwd.Family {
 		Ours:       wire.AddrFrom(gateway),
 		GuestMap:   wire.AddrFrom(o.guestMap),
 		DNSForward: wire.AddrFrom(o.dnsForward),
-		DNSHost:    wire.AddrFrom(firstValid(o.dnsHost, o.dnsFirst)),
+		DNSHost:    wire.AddrFrom(firstValid(o.dnsHost, o.resolver)),
 		Bind:       wire.AddrFrom(o.bind),
 		BindIf:     o.bindIf,
 	}
@@ -59,7 +59,12 @@ func family(t *nl.Family, o given) fwd.Family {
 	if !o.hostLoopback.Off {
 		f.HostLoopback = wire.AddrFrom(firstValid(o.hostLoopback.Addr, gateway))
 	}
-	f.GatewayResolves = gateway.IsValid() && o.dnsFirst == gateway
+	f.GatewayResolves = gateway.IsValid() && o.resolver == gateway
+	if f.DNSForward.IsZero() && !o.dnsHost.IsValid() && f.DNSHost.IsLoopback() {
+		// Stub resolvers such as 127.0.0.53 are not where the mapping of
+		// the host's loopback leads, but the guest means them.
+		f.DNSForward = f.HostLoopback
+	}
 	return f
 }
 

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"penne/internal/fwd"
+	"penne/internal/nl"
+	"penne/internal/sys"
+	"penne/internal/wire"
+)
+
+const (
+	// linger is how long an address that the host no longer has stays
+	// inside, for connections that came from it.
+	linger = time.Hour
+	// advertiseEvery keeps the guest's default route alive: a third of
+	// ndp.RouterLifetime, so that one advertisement may get lost.
+	advertiseEvery = 6 * time.Hour
+)
+
+// readHost finds out what the host's network and resolver are like, and begins
+// to follow both.
+func (e *engine) readHost() error {
+	e.resolv, e.dns = openResolv(resolvPath)
+	n := &e.conf.Net
+	var state nl.State
+	var err error
+	e.monitor, state, err = nl.NewMonitor(nl.Options{
+		Interface: n.Interface, OutboundIf4: n.OutboundIf4, OutboundIf6: n.OutboundIf6,
+		NoIPv4: n.IPv6Only, NoIPv6: n.IPv4Only,
+		Addr4: n.Addr4, Addr6: n.Addr6, Bits4: n.Bits4, Bits6: n.Bits6,
+		Gateway4: n.Gateway4, Gateway6: n.Gateway6,
+		NoCopyAddrs: e.conf.Pasta.NoCopyAddrs, NoCopyRoutes: e.conf.Pasta.NoCopyRoutes,
+	})
+	if err != nil {
+		return err
+	}
+	e.template = state.Template
+	e.rules = rules(e.conf, &e.template, &e.dns)
+	if !e.rules.V4.On && !e.rules.V6.On {
+		return fmt.Errorf("neither IPv4 nor IPv6 can be served: check options -4 and -6, and the host's kernel")
+	}
+	return nil
+}
+
+// followHost lets changes of the host's network and resolver arrive.
+func (e *engine) followHost() (<-chan nl.State, <-chan resolver) {
+	states, resolvers := make(chan nl.State), make(chan resolver)
+	go func() {
+		for {
+			s, err := e.monitor.Next()
+			if errors.Is(err, os.ErrClosed) {
+				return
+			}
+			if err != nil {
+				e.log.Warn("the host's network is no longer followed: " + err.Error())
+				return
+			}
+			states <- s
+		}
+	}()
+	go e.followResolver(e.dns, resolvers)
+	return states, resolvers
+}
+
+func (e *engine) followResolver(last resolver, to chan<- resolver) {
+	for {
+		r, err := e.resolv.next(last)
+		switch {
+		case errors.Is(err, errElsewhere):
+			e.log.Warn(err.Error())
+		case err != nil:
+			e.log.Debug(err.Error())
+			return
+		default:
+			last = r
+			to <- r
+		}
+	}
+}
+
+// hostChanged takes over what has become of the host's network.
+func (e *engine) hostChanged(s *nl.State) {
+	old := e.template
+	change := old.Diff(&s.Template)
+	if change.Empty() {
+		return // some other address of the host: it is in no rule
+	}
+	e.template = s.Template
+	if e.inner != nil {
+		e.applyInside(&old)
+	}
+	e.setRules()
+	e.log.Info("the host's network has changed")
+	e.describeNetwork()
+}
+
+// applyInside brings the new template into the namespace, if we configure it.
+func (e *engine) applyInside(old *nl.Template) {
+	var report nl.Report
+	err := e.inside.Do(func() error {
+		report = e.inner.Apply(e.index, old, &e.template, linger)
+		return nil
+	})
+	if err != nil {
+		return // we are about to end
+	}
+	for _, p := range report.Problems {
+		e.log.Limited("inside").Warn("left out: " + p.String())
+	}
+}
+
+// setRules puts new rules in force and tells the guest.
+func (e *engine) setRules() {
+	next := rules(e.conf, &e.template, &e.dns)
+	if e.inner != nil {
+		moveGuest(&e.guest, e.rules, next)
+	}
+	e.rules = next
+	e.group.SetRules(next)
+	e.group.SetServices(e.services())
+	e.group.Advertise()
+}
+
+// moveGuest notes that the guest has the new addresses that we gave it, before
+// it has used them. One that it chose itself it keeps.
+func moveGuest(g *fwd.Guest, old, next *fwd.Rules) {
+	for _, f := range [...]struct{ old, next *wire.Addr }{
+		{&old.V4.Guest, &next.V4.Guest}, {&old.V6.Guest, &next.V6.Guest},
+	} {
+		if *f.old != *f.next && !f.next.IsZero() && !f.old.IsZero() && g.Addr(f.old, old) == *f.old {
+			g.SawAddr(f.next)
+		}
+	}
+}
+
+// keepsInside decides whether the namespace can be configured later on, which
+// takes CAP_NET_ADMIN over it. Where that would hold over the host's network as
+// well (root of the host, or of a container with that network), it is given
+// up: the namespace keeps what it has, and only the rules follow.
+func (e *engine) keepsInside() bool {
+	if !e.conf.Pasta.ConfigNet {
+		return false
+	}
+	host, err := sys.ThreadNetNS()
+	if err != nil {
+		return false
+	}
+	defer sys.Close(host)
+	reach, err := sys.CapsReach(host)
+	if err != nil || reach {
+		e.log.Debug("addresses and routes inside are not going to follow the host's: the capability would hold over those too")
+		return false
+	}
+	return true
+}

@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+
+	"penne/internal/conf"
+	"penne/internal/dhcp"
+	"penne/internal/dhcp6"
+	"penne/internal/fwd"
+	"penne/internal/ndp"
+	"penne/internal/wire"
+	"penne/shard"
+)
+
+// resolverOf is the resolver of a family on the host: the first that -D gave,
+// else the first of resolv.conf. With -D none there is none.
+func resolverOf(c *conf.DNS, dns *resolver, v4 bool) netip.Addr {
+	if c.None {
+		return netip.Addr{}
+	}
+	given := resolver{Servers: c.Servers}
+	if a := given.first(v4); a.IsValid() {
+		return a
+	}
+	return dns.first(v4)
+}
+
+// naming is what the guest is told about names.
+type naming struct {
+	servers []wire.Addr
+	search  []string
+	// leftOut are resolvers of the host that the guest cannot reach.
+	leftOut []netip.Addr
+}
+
+// announced makes out what to tell. Resolvers given by -D are told as they are;
+// those of resolv.conf as the guest can reach them.
+func announced(c *conf.DNS, r *fwd.Rules, dns *resolver) (n naming) {
+	if c.AnnounceSearch && !c.SearchNone {
+		if n.search = c.Search; len(n.search) == 0 {
+			n.search = dns.Search
+		}
+	}
+	switch {
+	case !c.Announce, c.None:
+		return n
+	case len(c.Servers) > 0:
+		for _, a := range c.Servers {
+			n.servers = append(n.servers, wire.AddrFrom(a))
+		}
+		return n
+	}
+	for _, a := range dns.Servers {
+		inside := reachable(wire.AddrFrom(a), r)
+		switch {
+		case inside.IsZero():
+			n.leftOut = append(n.leftOut, a)
+		case !slices.Contains(n.servers, inside):
+			n.servers = append(n.servers, inside)
+		}
+	}
+	return n
+}
+
+// reachable is the address by which the guest reaches a resolver of the host,
+// zero if there is none. The host's loopback is not the guest's.
+func reachable(a wire.Addr, r *fwd.Rules) wire.Addr {
+	f := r.Of(&a)
+	switch {
+	case !a.IsLoopback():
+		return a
+	case a == fwd.Loopback(&a) && f.DNSHost != a && !f.HostLoopback.IsZero():
+		return f.HostLoopback
+	}
+	return f.DNSForward
+}
+
+// services is what the guest is told when it asks for its configuration.
+func (e *engine) services() *shard.Services {
+	n := announced(&e.conf.DNS, e.rules, &e.dns)
+	for _, a := range n.leftOut {
+		e.log.Warn("resolver " + a.String() + " is not announced: the guest cannot reach it, see --dns-forward")
+	}
+	p, net := &e.conf.Protocols, &e.conf.Net
+	v := &shard.Services{
+		NDP: ndp.Config{
+			Off: p.NoNDP, NoRA: p.NoRA, Managed: !p.NoDHCPv6, Other: !p.NoDHCPv6, DNS: n.servers, Search: n.search,
+		},
+		DHCP: dhcp.Config{
+			Off: p.NoDHCP, MTU: net.MTU, DNS: n.servers, Search: n.search, Hostname: net.Hostname, FQDN: net.FQDN,
+		},
+		DHCP6: dhcp6.Config{Off: p.NoDHCPv6, DNS: n.servers, Search: n.search, FQDN: net.FQDN},
+	}
+	for _, d := range ndp.New(v.NDP).LeftOut() {
+		e.log.Warn("search domain '" + d + "' cannot be announced in router advertisements")
+	}
+	return v
+}

@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	"penne/internal/fwd"
+	"penne/internal/nl"
+	"penne/internal/wire"
+)
+
+// summary logs what was found and set up, for people.
+func (e *engine) summary() {
+	e.log.Info(e.describeLink())
+	e.describeNetwork()
+	n := announced(&e.conf.DNS, e.rules, &e.dns)
+	if s := describeNames(e.rules, &n); s != "" {
+		e.log.Info(s)
+	}
+}
+
+// describeLink is about the guest's interface.
+func (e *engine) describeLink() string {
+	if e.device == nil {
+		return "no tap: loopback is forwarded, nothing else"
+	}
+	queues := "1 queue"
+	if n := e.device.Queues(); n > 1 {
+		queues = fmt.Sprintf("%d queues", n)
+	}
+	return fmt.Sprintf("tap %s with %s", e.device.Name(), queues)
+}
+
+// describeNetwork logs the addresses of both families.
+func (e *engine) describeNetwork() {
+	if e.device == nil {
+		return
+	}
+	if s := describeFamily("IPv4", &e.template.V4, &e.rules.V4); s != "" {
+		e.log.Info(s)
+	}
+	if s := describeFamily("IPv6", &e.template.V6, &e.rules.V6); s != "" {
+		e.log.Info(s)
+	}
+}
+
+func describeFamily(name string, t *nl.Family, r *fwd.Family) string {
+	if !r.On {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString(name)
+	switch {
+	case t.Local:
+		b.WriteString(": the host has no network")
+	case t.Name != "":
+		b.WriteString(" after " + t.Name)
+	}
+	for i, a := range t.Addrs {
+		b.WriteString([]string{": ", ", "}[min(i, 1)] + a.Prefix.String())
+	}
+	for _, x := range [...]struct {
+		what string
+		addr *wire.Addr
+	}{{"router", &r.Gateway}, {"host's loopback at", &r.HostLoopback}, {"host itself at", &r.GuestMap}} {
+		if !x.addr.IsZero() {
+			fmt.Fprintf(&b, "; %s %v", x.what, *x.addr)
+		}
+	}
+	return b.String()
+}
+
+// describeNames is about resolvers; empty if there is nothing to tell.
+func describeNames(r *fwd.Rules, n *naming) string {
+	var parts []string
+	for _, f := range [...]*fwd.Family{&r.V4, &r.V6} {
+		if f.On && !f.DNSForward.IsZero() && !f.DNSHost.IsZero() {
+			parts = append(parts, fmt.Sprintf("%v leads to %v", f.DNSForward, f.DNSHost))
+		}
+	}
+	if len(n.servers) > 0 {
+		parts = append(parts, "announced"+join(n.servers))
+	}
+	if len(n.search) > 0 {
+		parts = append(parts, "search "+strings.Join(n.search, " "))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "names: " + strings.Join(parts, "; ")
+}
+
+func join(list []wire.Addr) string {
+	s := ""
+	for i := range list {
+		s += " " + list[i].String()
+	}
+	return s
+}
