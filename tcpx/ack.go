@@ -16,8 +16,10 @@ const (
 	// leastRecheck and mostRecheck bound how often the socket is asked how
 	// far the remote is.
 	leastRecheck, mostRecheck = 250e3, 50e6
-	// rttAge is how old a measured round-trip time may grow under traffic.
-	rttAge = 1e9
+	// leastRTTAge and mostRTTAge bound how old a measured round-trip time may
+	// grow under traffic. On what seems a long path it is measured again soon:
+	// the first measure includes the time to find the neighbour.
+	leastRTTAge, mostRTTAge = 20e6, 1e9
 )
 
 // roomFor is how many octets beyond what is taken the guest may send: the
@@ -32,13 +34,15 @@ func (t *TCP) roomFor(c *conn) uint32 {
 
 // measure asks the kernel how long the path of c's socket is.
 func (t *TCP) measure(c *conn) {
-	c.rttAt = t.env.Now + rttAge
+	c.rttAt = t.env.Now + mostRTTAge
 	smoothed, least, errno := sys.TCPRTT(int(c.fd))
 	if errno != 0 {
 		return
 	}
 	c.rtt = int64(smoothed) * 1000
-	c.lowRTT = int64(least)*1000 < shortPath
+	if c.lowRTT = int64(least)*1000 < shortPath; !c.lowRTT {
+		c.rttAt = t.env.Now + max(leastRTTAge, min(4*c.rtt, mostRTTAge))
+	}
 }
 
 // reviewAck moves ackTo as far as the policy allows: what the socket took on a

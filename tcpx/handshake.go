@@ -110,7 +110,6 @@ func (t *TCP) openSocket(c *conn, to *wire.Addr, port uint16) sys.Errno {
 	}
 	fd, errno := sys.Socket(family, sys.SOCK_STREAM, sys.IPPROTO_TCP)
 	if errno != 0 {
-		t.env.Count.Drop(stats.NoSocket)
 		return errno
 	}
 	c.fd = int32(fd)
@@ -134,7 +133,6 @@ func (t *TCP) bindSource(fd int, to *wire.Addr) sys.Errno {
 		return 0
 	}
 	if r.BindIf != "" && sys.BindToDevice(fd, r.BindIf) != nil {
-		t.env.Count.Drop(stats.NoSocket)
 		return sys.EADDRNOTAVAIL
 	}
 	if r.Bind.IsZero() {

@@ -152,7 +152,9 @@ func (t *TCP) takeAck(c *conn, s *segment) bool {
 	case ackSame:
 		old := c.wnd
 		t.takeWindow(c, s)
-		if s.len == 0 && !s.has(wire.FIN) && c.wnd == old && c.max != c.una {
+		// With SACK the guest's window may move between duplicates (RFC 6675
+		// section 2).
+		if s.len == 0 && !s.has(wire.FIN) && (c.wnd == old || len(s.hdr) > wire.TCPLen) && c.max != c.una {
 			t.duplicateAck(c, s)
 		}
 	}

@@ -257,6 +257,9 @@ func TestFastRetransmit(t *testing.T) {
 			}
 			for range 3 {
 				g.None()
+				if sack {
+					g.Win++ // does not hide a duplicate then
+				}
 				g.Raw(wire.ACK, g.Seq, g.Ack, opts, nil)
 			}
 			s := g.Next()

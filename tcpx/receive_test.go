@@ -3,7 +3,6 @@ package tcpx
 import (
 	"bytes"
 	"io"
-	"math/rand/v2"
 	"net"
 	"syscall"
 	"testing"
@@ -195,128 +194,12 @@ func TestBeyondWindow(t *testing.T) {
 
 // fill sends as long as the window allows, in segments of size octets, and
 // returns how much was sent, checking each word on the window.
-func fill(t *testing.T, r *rig, g *guest.TCP, size, limit int) int {
-	t.Helper()
-	c := r.conn()
-	sent, edge := 0, c.edge
-	data := pattern(size)
-	for sent < limit {
-		n := min(size, int(c.edge-g.Seq), limit-sent)
-		if n > 0 {
-			g.Send(0, data[:n])
-			sent += n
-		}
-		g.Pass()
-		for _, s := range g.Got {
-			e := s.TCP.Ack() + uint32(s.Window())<<ourScale
-			if wire.SeqLT(e, edge) {
-				t.Fatalf("edge moved left by %d", edge-e)
-			}
-			edge = e
-		}
-		g.Got = nil
-		if n == 0 {
-			break
-		}
-	}
-	return sent
-}
-
 // TestTail fills a connection whose host does not read: everything inside the
 // window is kept, memory is bounded, the window closes; and when the host reads
 // the window opens by itself and the contents are right.
-func TestTail(t *testing.T) {
-	for _, size := range []int{1000, 9000, 60000} {
-		r := newRig(t, false, Config{MaxTail: 1 << 20})
-		g, host := r.open()
-		c := r.conn()
-		sent := fill(t, r, g, size, 64<<20)
-		if c.tailLen == 0 || !c.blocked {
-			t.Fatal("the socket took everything")
-		}
-		// Nothing is promised beyond the tail's bound, but for one scale step.
-		if got := int(c.tailLen) + int(c.edge-c.rcvNxt); got > 1<<20+255 {
-			t.Errorf("tail of %d with a window to %d", c.tailLen, got)
-		}
-		frames := 0
-		for f := c.tail; f != nil; f = f.Next {
-			frames++
-		}
-		if most := 2*int(c.tailLen)/72000 + 2; frames > most {
-			t.Errorf("%d octets in %d frames, want at most %d", c.tailLen, frames, most)
-		}
-		done := readLater(t, host, sent)
-		g.Until(func() bool { return c.tailLen == 0 })
-		got := <-done
-		for i := 0; i < len(got); i += size {
-			if !bytes.Equal(got[i:min(i+size, len(got))], pattern(size)[:min(size, len(got)-i)]) {
-				t.Fatalf("contents differ in segment %d", i/size)
-			}
-		}
-		r.Advance(200 * time.Millisecond)
-		g.Pass()
-		if c.rcvAck != g.Seq || c.edge-c.rcvNxt < 500_000 {
-			t.Errorf("acknowledged %d short, window %d", g.Seq-c.rcvAck, c.edge-c.rcvNxt)
-		}
-	}
-}
-
 // TestWindowProbe: a guest whose window is closed asks and gets an answer.
-func TestWindowProbe(t *testing.T) {
-	r := newRig(t, false, Config{MaxTail: 200_000})
-	g, _ := r.open()
-	fill(t, r, g, 60000, 64<<20)
-	c := r.conn()
-	for range 3 {
-		g.Raw(wire.ACK, g.Seq-1, g.Ack, nil, nil) // as Linux asks
-		if s := lastAck(g); s.TCP.Ack()+uint32(s.Window())<<ourScale != c.edge {
-			t.Error("the answer says something else")
-		}
-		g.Raw(wire.ACK, g.Seq, g.Ack, nil, []byte{1}) // as RFC 9293 has it
-		if s := lastAck(g); wire.SeqLT(c.edge, s.TCP.Ack()) {
-			t.Error("acknowledged beyond the window")
-		}
-		g.Seq = c.rcvNxt
-	}
-}
-
 // TestNoFrames: with the pool down to the tap's share, what the socket refuses
 // is dropped and not acknowledged, and the flow goes on later.
-func TestNoFrames(t *testing.T) {
-	r := newRig(t, false, Config{})
-	g, host := r.open()
-	c := r.conn()
-	var hoard *ringFrame
-	for r.Env.Pool.Free() > r.tcp.reserve+1 {
-		f := r.Env.Pool.Get()
-		f.Next, hoard = hoard, f
-	}
-	c.edge += 32 << 20 // promised when frames were plenty
-	seq := g.Seq
-	data := pattern(60000)
-	for i := 0; r.Env.Count.Drops[stats.NoFrame] == 0; i++ {
-		if i > 2000 {
-			t.Fatal("nothing was dropped")
-		}
-		g.Seq = c.rcvNxt
-		g.Send(0, data[:min(60000, max(1, int(c.edge-c.rcvNxt)))])
-		g.Pass()
-	}
-	if wire.SeqLT(c.rcvNxt, c.rcvAck) || r.Env.Pool.Free() < r.tcp.reserve-1 {
-		t.Errorf("acknowledged %d not kept; %d frames free", int32(c.rcvAck-c.rcvNxt), r.Env.Pool.Free())
-	}
-	r.Env.Pool.PutAll(hoard)
-	total := int(c.rcvNxt - seq)
-	got := readLater(t, host, total)
-	g.Until(func() bool { return c.tailLen == 0 })
-	<-got
-	r.Advance(poolRecheck + time.Millisecond)
-	g.Pass()
-	if c.edge-c.rcvNxt < 60000 {
-		t.Errorf("window stays at %d", c.edge-c.rcvNxt)
-	}
-}
-
 // TestReflect: on a long path nothing is acknowledged before the remote has it;
 // but nothing is held for longer than the path and 100 ms.
 func TestReflect(t *testing.T) {
@@ -490,56 +373,5 @@ func TestChallengesLimited(t *testing.T) {
 
 // TestOneByteSegments: a hostile guest's tiny segments neither pin a slot each
 // nor get lost.
-func TestOneByteSegments(t *testing.T) {
-	r := newRig(t, false, Config{MaxTail: 100_000})
-	g, host := r.open()
-	sent := fill(t, r, g, 60000, 64<<20)
-	c := r.conn()
-	used := r.Env.Pool.Free()
-	extra := min(int(c.edge-g.Seq), 2000)
-	for i := range extra {
-		g.Send(0, []byte{byte(i)})
-	}
-	if n := used - r.Env.Pool.Free(); n > 1 {
-		t.Errorf("%d frames for %d octets", n, extra)
-	}
-	got := readLater(t, host, sent+extra)
-	g.Until(func() bool { return c.tailLen == 0 })
-	for i, b := range (<-got)[sent:] {
-		if b != byte(i) {
-			t.Fatalf("octet %d is %d", i, b)
-		}
-	}
-}
-
 // TestTailRandom sends random segments into a socket that is read now and then,
 // and compares what arrives.
-func TestTailRandom(t *testing.T) {
-	r := newRig(t, true, Config{MaxTail: 300_000})
-	g, host := r.open()
-	c := r.conn()
-	const total = 24 << 20
-	data := pattern(total)
-	got := readLater(t, host, total)
-	rng := rand.New(rand.NewPCG(9, 9))
-	for sent := 0; sent < total; {
-		n := min(1+rng.IntN(64000), int(c.edge-g.Seq), total-sent)
-		if n == 0 {
-			g.Got = nil
-			g.Until(func() bool { return c.edge != g.Seq })
-			continue
-		}
-		g.Send(0, data[sent:sent+n])
-		sent += n
-		if rng.IntN(4) == 0 {
-			g.Pass()
-		}
-		if rng.IntN(16) == 0 {
-			r.Ready(r.tcp.Event)
-		}
-	}
-	g.Until(func() bool { return c.tailLen == 0 })
-	if !bytes.Equal(<-got, data) {
-		t.Error("contents differ")
-	}
-}

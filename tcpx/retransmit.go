@@ -1,7 +1,6 @@
 package tcpx
 
 import (
-	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
 )
@@ -250,25 +249,4 @@ func gapLen(s *segment, una uint32) uint32 {
 		}
 	}
 	return gap
-}
-
-// cannotConnect tells the guest why connect failed, in the way that makes its
-// own connect fail alike.
-func (t *TCP) cannotConnect(c *conn, errno sys.Errno) {
-	switch errno {
-	case sys.ETIMEDOUT:
-		// The guest's own SYN timer started before ours: it knows.
-		t.resetHost(c)
-		return
-	case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM:
-		if c.fd >= 0 {
-			t.env.Count.Drop(stats.NoSocket)
-		}
-	}
-	if code, ok := unreachCode(errno, c.v4()); ok {
-		t.sendUnreachable(c, code)
-		t.resetHost(c)
-		return
-	}
-	t.resetGuest(c)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"penne/csum"
+	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
@@ -19,6 +20,27 @@ const (
 	icmp6NoRoute, icmp6Prohibited  = 0, 1
 	icmp6Address, icmp6BeyondScope = 3, 2
 )
+
+// cannotConnect tells the guest why connect failed, in the way that makes its
+// own connect fail alike.
+func (t *TCP) cannotConnect(c *conn, errno sys.Errno) {
+	switch errno {
+	case sys.ETIMEDOUT:
+		// The guest's own SYN timer started before ours: it knows.
+		t.resetHost(c)
+		return
+	case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM, sys.ENOSPC, sys.EADDRNOTAVAIL:
+		// Nothing on the wire means these. A RST ends the guest's wait at
+		// once; silence would cost it two minutes.
+		t.env.Count.Drop(stats.NoSocket)
+	}
+	if code, ok := unreachCode(errno, c.v4()); ok {
+		t.sendUnreachable(c, code)
+		t.resetHost(c)
+		return
+	}
+	t.resetGuest(c)
+}
 
 // unreachCode is the code of the ICMP message that makes connect in a Linux
 // guest return errno. ok is false where none does, and a RST has to serve:

@@ -18,6 +18,7 @@ const (
 	IP_BIND_ADDRESS_NO_PORT = unix.IP_BIND_ADDRESS_NO_PORT
 	ENETDOWN                = unix.ENETDOWN
 	EHOSTDOWN               = unix.EHOSTDOWN
+	ENOSPC                  = unix.ENOSPC // epoll_ctl: max_user_watches is reached
 	EPOLLPRI                = unix.EPOLLPRI
 )
 

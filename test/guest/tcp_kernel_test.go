@@ -47,6 +47,12 @@ const tapToken = 1<<63 + 1
 
 func newMachine(t *testing.T, mtu int) *machine {
 	t.Helper()
+	return newMachineOf(t, mtu, 2048)
+}
+
+// newMachineOf makes a machine whose shard has an arena of slots frames.
+func newMachineOf(t *testing.T, mtu, slots int) *machine {
+	t.Helper()
 	tuntest.Enter(t)
 	tuntest.Sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
 	d, err := tun.Open(tun.Options{Name: "eth0"})
@@ -62,7 +68,7 @@ func newMachine(t *testing.T, mtu int) *machine {
 	}
 	m := &machine{t: t, port: d.Queue(0), do: make(chan func(), 1), done: make(chan struct{})}
 	up := make(chan error)
-	go m.host(mtu, up)
+	go m.host(mtu, slots, up)
 	must(t, <-up)
 	t.Cleanup(func() {
 		m.stop.Store(true)
@@ -81,10 +87,10 @@ func must(t *testing.T, err error) {
 }
 
 // host is the thread of the host's namespace and of the shard.
-func (m *machine) host(mtu int, up chan<- error) {
+func (m *machine) host(mtu, slots int, up chan<- error) {
 	defer close(m.done)
 	runtime.LockOSThread() // for good
-	if err := m.setUpHost(mtu); err != nil {
+	if err := m.setUpHost(mtu, slots); err != nil {
 		up <- err
 		return
 	}
@@ -99,7 +105,7 @@ func (m *machine) host(mtu int, up chan<- error) {
 	}
 }
 
-func (m *machine) setUpHost(mtu int) error {
+func (m *machine) setUpHost(mtu, slots int) error {
 	if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
 		return err
 	}
@@ -119,7 +125,7 @@ func (m *machine) setUpHost(mtu int) error {
 			return fmt.Errorf("add route to %s: %w", dst, err)
 		}
 	}
-	arena, err := ring.NewArena(2048, 0)
+	arena, err := ring.NewArena(slots, 0)
 	if err != nil {
 		return err
 	}
@@ -418,4 +424,80 @@ func TestKernelGuestManyShort(t *testing.T) {
 	if n := m.counters(); n.TCPOpened != 500 || n.Drops != [stats.NumReasons]uint64{} {
 		t.Errorf("%d flows opened, drops %v", n.TCPOpened, n.Drops)
 	}
+}
+
+// TestKernelGuestCrowd runs many connections over a pool that is far too small
+// for what they would like to have in flight: windows shrink, nothing is lost.
+func TestKernelGuestCrowd(t *testing.T) {
+	for _, mtu := range []int{1500, 65520} {
+		t.Run(fmt.Sprint(mtu), func(t *testing.T) {
+			m := newMachineOf(t, mtu, 192)
+			ln := m.listen(true)
+			const conns, size = 8, 16 << 20
+			data := make([]byte, size)
+			for i := range data {
+				data[i] = byte(i * 31 >> 5)
+			}
+			errs := make(chan error)
+			full := make(chan struct{}) // closed when sockets have refused octets
+			for range conns {
+				in, out := pair(t, ln)
+				go func() {
+					<-full
+					errs <- echo(out)
+				}()
+				go func() { errs <- send(in, data) }()
+				go func() { errs <- compare(in, data) }()
+			}
+			for end := time.Now().Add(10 * time.Second); m.counters().TCPTailFrames < 20; {
+				if time.Now().After(end) {
+					t.Fatal("the sockets take everything")
+				}
+			}
+			close(full)
+			for range 3 * conns {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			n := m.counters()
+			t.Logf("tail frames %d, retransmits %d, drops %v", n.TCPTailFrames, n.TCPRetransmits, n.Drops)
+		})
+	}
+}
+
+// echo sends back what it gets.
+func echo(c *net.TCPConn) error {
+	defer c.CloseWrite()
+	buf := make([]byte, 100_000)
+	for {
+		n, err := c.Read(buf)
+		if _, err := c.Write(buf[:n]); err != nil {
+			return err
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func send(c *net.TCPConn, data []byte) error {
+	if _, err := c.Write(data); err != nil {
+		return err
+	}
+	return c.CloseWrite()
+}
+
+func compare(c *net.TCPConn, want []byte) error {
+	got, err := io.ReadAll(c)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("%d octets came back changed", len(got))
+	}
+	return nil
 }

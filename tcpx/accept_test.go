@@ -1,0 +1,174 @@
+package tcpx
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/test/guest"
+)
+
+func (r *rig) inbound() (*guest.TCP, *net.TCPConn) {
+	r.t.Helper()
+	client, err := net.DialTCP("tcp", nil, r.ln.Addr().(*net.TCPAddr))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { client.Close() })
+	client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	raw, err := r.ln.AcceptTCP()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if raw.RemoteAddr().String() != client.LocalAddr().String() {
+		r.t.Fatal("another connection waits at the listener")
+	}
+	f, err := raw.File()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	raw.Close()
+	fd, err := syscall.Dup(int(f.Fd()))
+	f.Close()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	sys.SetNonblock(fd)
+	g := r.dial()
+	g.Port, g.RemotePort = 8080, uint16(client.LocalAddr().(*net.TCPAddr).Port)
+	if !r.tcp.Accept(fd, Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port}) {
+		r.t.Fatal("not accepted")
+	}
+	return g, client
+}
+
+func TestAccept(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, v6 bool) {
+		r := newRig(t, v6, Config{})
+		g, client := r.inbound()
+		syn := g.Next()
+		if syn.Flags() != wire.SYN || !syn.Opts.HasWS || !syn.Opts.SACKOK || syn.Opts.MSS == 0 {
+			t.Fatalf("flags %#x %+v", syn.Flags(), syn.Opts)
+		}
+		g.Ack = syn.Seq() + 1
+		g.Raw(wire.SYN|wire.ACK, g.Seq, g.Ack, g.SynOptions(), nil)
+		g.Seq++
+		if s := g.Next(); s.Flags() != wire.ACK || s.TCP.Ack() != g.Seq || s.Seq() != g.Ack {
+			t.Errorf("flags %#x ack %d", s.Flags(), s.TCP.Ack())
+		}
+		g.Send(wire.PSH, []byte("from inside"))
+		b := make([]byte, 11)
+		g.Pass()
+		if _, err := io.ReadFull(client, b); err != nil || string(b) != "from inside" {
+			t.Errorf("%q %v", b, err)
+		}
+		g.Got = nil
+		client.Write([]byte("from outside"))
+		if s := g.Next(); string(s.Data) != "from outside" {
+			t.Errorf("%q", s.Data)
+		}
+	})
+}
+
+func TestAcceptRefused(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, client := r.inbound()
+	syn := g.Next()
+	g.Raw(wire.RST, 0, 0, nil, nil) // without ACK: not for this SYN
+	g.Raw(wire.RST|wire.ACK, 0, syn.Seq(), nil, nil)
+	if r.tcp.Len() != 1 {
+		t.Fatal("a RST for something else counts")
+	}
+	g.Raw(wire.RST|wire.ACK, 0, syn.Seq()+1, nil, nil)
+	if r.tcp.Len() != 0 {
+		t.Fatal("flow stays")
+	}
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("client read %v", err)
+	}
+}
+
+func TestAcceptBadAck(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, _ := r.inbound()
+	syn := g.Next()
+	g.Raw(wire.SYN|wire.ACK, g.Seq, syn.Seq()+7, nil, nil)
+	if s := g.Next(); s.Flags() != wire.RST || s.Seq() != syn.Seq()+7 {
+		t.Errorf("flags %#x seq %d", s.Flags(), s.Seq())
+	}
+	g.Raw(wire.ACK, g.Seq, syn.Seq()+1, nil, nil)
+	g.None()
+	if r.conn().phase() != "SYN-SENT" {
+		t.Error(r.conn().phase())
+	}
+}
+
+func TestAcceptNobodyAnswers(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, client := r.inbound()
+	syn := g.Next()
+	for i := range synTries {
+		r.Advance(time.Duration(rto(uint8(i))) + 10*time.Millisecond)
+		if s := g.Next(); s.Flags() != wire.SYN || s.Seq() != syn.Seq() {
+			t.Fatalf("flags %#x seq %d", s.Flags(), s.Seq())
+		}
+	}
+	r.Advance(2 * time.Minute)
+	g.Pass()
+	if r.tcp.Len() != 0 {
+		t.Error("flow stays")
+	}
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("client read %v", err)
+	}
+}
+
+func TestSimultaneousOpen(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, client := r.inbound()
+	syn := g.Next()
+	g.SYN() // the guest connects from the same port at the same time
+	s := g.Next()
+	if s.Flags() != wire.SYN|wire.ACK || s.Seq() != syn.Seq() || s.TCP.Ack() != g.Seq {
+		t.Fatalf("flags %#x seq %d ack %d", s.Flags(), s.Seq(), s.TCP.Ack())
+	}
+	if r.conn().phase() != "SYN-RECEIVED" {
+		t.Error(r.conn().phase())
+	}
+	g.Ack = syn.Seq() + 1
+	g.Raw(wire.SYN|wire.ACK, g.Seq-1, g.Ack, g.SynOptions(), nil)
+	g.Pass()
+	if r.conn().phase() != "ESTABLISHED" {
+		t.Error(r.conn().phase())
+	}
+	g.Got = nil
+	client.Write([]byte("x"))
+	if s := g.Next(); string(s.Data) != "x" {
+		t.Errorf("%q", s.Data)
+	}
+}
+
+func TestAcceptTaken(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, _ := r.inbound()
+	fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	in := Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port}
+	if r.tcp.Accept(fd, in) || r.tcp.Len() != 1 {
+		t.Error("two flows between the same ends")
+	}
+	if sys.Close(fd) != sys.EBADF {
+		t.Error("socket left open")
+	}
+	in.Guest = wire.Addr{}
+	if fd, _ = sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP); r.tcp.Accept(fd, in) {
+		t.Error("flow to nowhere")
+	}
+}
