@@ -94,6 +94,7 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 	if spec.id != nil {
 		s.AmbientCaps()
 	}
+	s.SignalActions(0)
 	s.SignalMask(sys.SignalSet(syscall.SIGUSR1, syscall.SIGUSR2))
 	argv := append([]string{engineMark + strconv.Itoa(theirs)}, spec.argv...)
 	s.Fork("start the engine", sys.CLONE_PARENT|sys.CLONE_NEWPID, noteEngine, func() {

@@ -84,7 +84,7 @@ func holderScript(conn int, cmd *command, in sys.Inheritance, id *identity, user
 	s.TryWriteFile("/proc/sys/net/ipv4/ping_group_range", "0 0")
 	s.AwaitByte(holderFD) // the network is ready
 	s.ForkAndReap("start a process", noteCommand, func() {
-		s.IgnoreSignals(in.Ignored)
+		s.SignalActions(in.Ignored)
 		s.FileLimit(in.Soft, in.Hard)
 		s.SignalMask(in.Mask)
 		s.ExecOrScript(execCommand, cmd.path, cmd.argv, os.Environ())

@@ -77,15 +77,18 @@ func (s *Script) SignalMask(mask uint64) {
 	s.add(stepCall, "set the signal mask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, ptr(m), 0, 8)
 }
 
-// IgnoreSignals ignores the signals in set, numbered as for SignalMask. The
-// others are left as they are: execve resets those that have a handler.
-func (s *Script) IgnoreSignals(set uint64) {
-	act := &sigaction{handler: sigIgn}
-	s.keep = append(s.keep, act)
+// SignalActions ignores the signals in set, numbered as for SignalMask, and
+// resets all others. It has to come before [Script.SignalMask], lest a signal
+// that is pending gets to a handler of the Go program that this once was.
+func (s *Script) SignalActions(ignored uint64) {
+	ignore, reset := &sigaction{handler: sigIgn}, &sigaction{}
+	s.keep = append(s.keep, ignore, reset)
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
-		if HasSignal(set, sig) {
-			s.add(stepTry, "ignore a signal", unix.SYS_RT_SIGACTION, uintptr(sig), ptr(act), 0, 8)
+		act := reset
+		if HasSignal(ignored, sig) {
+			act = ignore
 		}
+		s.add(stepTry, "set a signal's action", unix.SYS_RT_SIGACTION, uintptr(sig), ptr(act), 0, 8)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -136,6 +137,7 @@ func TestScriptReap(t *testing.T) {
 	} {
 		_, notes, ws := play(t, 0, func(s *Script, _ int) {
 			s.ForkAndReap("fork", 6, func() {
+				s.SignalActions(0)
 				s.SignalMask(0)
 				s.Exec("execute", "/bin/sh", []string{"sh", "-c", c.line}, nil)
 			})
@@ -182,13 +184,46 @@ func TestScriptSignalsAndLimit(t *testing.T) {
 		}
 		_, notes, ws := play(t, 0, func(s *Script, _ int) {
 			s.FileLimit(123, 456)
-			s.IgnoreSignals(SignalSet(syscall.SIGPIPE, syscall.SIGTERM))
+			s.SignalActions(SignalSet(syscall.SIGPIPE, syscall.SIGTERM))
 			s.SignalMask(SignalSet(syscall.SIGINT, syscall.SIGUSR1))
 			s.Exec("execute", "/bin/grep", []string{"grep", "-q", line, file}, nil)
 		})
 		if len(notes) != 0 || ws.ExitStatus() != 0 {
 			t.Errorf("%s: notes %v, grep's status %d, want none and 0", line, notes, ws.ExitStatus())
 		}
+	}
+}
+
+// A signal that comes while all are blocked counts once they are not.
+func TestScriptPendingSignal(t *testing.T) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP) // so that the program has a handler
+	defer signal.Stop(c)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := NewScript(-1)
+	s.CloseFD(int(w.Fd()))
+	s.AwaitByte(int(r.Fd()))
+	s.SignalActions(0)
+	s.SignalMask(0)
+	s.Exec("execute", "/bin/true", []string{"true"}, nil)
+	pid, err := s.Start(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	ws, err := Wait(pid)
+	if err != nil || ws.Signal() != syscall.SIGHUP {
+		t.Errorf("status %#x, %v, want the end by HUP", ws, err)
 	}
 }
 

@@ -35,7 +35,8 @@ var (
 // jumps to the runtime's own entry point.
 func entry()
 
-var _ = entry
+// Only entry uses these, or nobody.
+var _, _ = entry, &entryAction
 
 // Inheritance is what a process gets from the one that started it, and hands
 // on to those that it starts.

@@ -26,10 +26,18 @@ const patience = 20 * time.Second
 // bin is the directory with the binaries, which everybody may enter.
 var bin string
 
-// nextUID counts the users of tests; no account has such a number.
+// nextUID counts the users of tests from firstUID on: no account has such a
+// number, nor has another run of these tests.
 var nextUID atomic.Int32
 
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+func firstUID() int { return 0x40000000 + os.Getpid()%0x400000*64 }
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == counterName {
+		os.Exit(counterMain())
+	}
+	os.Exit(runTests(m))
+}
 
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "penne-lifecycle-")
@@ -55,7 +63,14 @@ func build(dir string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build penne: %w: %s", err, out)
 	}
-	return os.Symlink("penne", filepath.Join(dir, "pasta"))
+	if err := os.Symlink("penne", filepath.Join(dir, "pasta")); err != nil {
+		return err
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, counterName), self, 0o755)
 }
 
 // user is whom a test's processes run as.
@@ -78,7 +93,7 @@ func newUser(t *testing.T) *user {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	u.dir = dir
 	if u.uid == 0 {
-		u.uid = 1<<20*60 + int(nextUID.Add(1))
+		u.uid = firstUID() + int(nextUID.Add(1))
 		if err := os.Chown(dir, u.uid, u.uid); err != nil {
 			t.Fatal(err)
 		}
@@ -133,6 +148,7 @@ type run struct {
 	*exec.Cmd
 	t      *testing.T
 	pidfd  *os.File
+	guard  *time.Timer
 	out    *lines
 	stdout bytes.Buffer
 	stderr bytes.Buffer
@@ -166,6 +182,10 @@ func (u *user) startWith(stdin io.Reader, argv ...string) *run {
 		u.t.Fatal(err)
 	}
 	r.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	r.guard = time.AfterFunc(patience, func() {
+		r.t.Errorf("%v did not end; processes: %v", r.Args, processes(u.uid))
+		_ = r.Process.Kill()
+	})
 	return r
 }
 
@@ -173,12 +193,8 @@ func (u *user) startWith(stdin io.Reader, argv ...string) *run {
 // signal.
 func (r *run) wait() int {
 	r.t.Helper()
-	guard := time.AfterFunc(patience, func() {
-		r.t.Errorf("%v did not end; processes: %v", r.Args, processes(0))
-		_ = r.Process.Kill()
-	})
 	_ = r.Wait()
-	guard.Stop()
+	r.guard.Stop()
 	r.pidfd.Close()
 	ws, _ := r.ProcessState.Sys().(syscall.WaitStatus)
 	r.status = ws.ExitStatus()
@@ -223,12 +239,9 @@ func (r *run) expect(status int, stdout, stderr string) {
 }
 
 // lines reads lines.
-type lines struct {
-	r   io.Reader
-	buf []byte
-}
+type lines struct{ r io.Reader }
 
-func newLines(r io.Reader) *lines { return &lines{r: r} }
+func newLines(r io.Reader) *lines { return &lines{r} }
 
 // next returns the next line without its end, or what there is before the end
 // of the file.
@@ -265,7 +278,7 @@ func (p process) isEngine() bool {
 	return len(p.argv) > 0 && strings.HasPrefix(p.argv[0], "penne: engine")
 }
 
-// processes lists the processes of a uid; 0 lists all of ours.
+// processes lists the processes of a uid.
 func processes(uid int) (list []process) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
@@ -277,7 +290,7 @@ func processes(uid int) (list []process) {
 		if p.state == "Z" && p.parent == 1 {
 			continue // gone, but for the system's own process 1
 		}
-		if ok && (owner == uid || uid == 0 && p.isEngine()) {
+		if ok && owner == uid {
 			list = append(list, p)
 		}
 	}
