@@ -62,17 +62,18 @@ func (r *Relay) accept(id int32, gen, events uint32) {
 	if int(id) >= len(r.listeners) || !r.listeners[id].used || r.listeners[id].gen&0xffffff != gen {
 		return
 	}
-	fd := r.listeners[id].FD
+	l := &r.listeners[id]
 	if events&sys.EPOLLERR != 0 {
-		sys.SocketError(fd)
+		sys.SocketError(l.FD)
 	}
 	for range maxRounds {
-		asked := r.room(row)
-		n, errno := r.recv.Recv(fd, asked)
+		asked := r.room(int(l.want))
+		n, errno := r.recv.Recv(l.FD, asked)
 		if errno != 0 {
 			return
 		}
 		r.take(id, r.recv, n, true)
+		l.want = grow(n)
 		if n < asked {
 			return
 		}
@@ -159,7 +160,7 @@ func (r *Relay) answer(slot int32) {
 		}
 		got = true
 		r.giveBack(f, n)
-		f.want = uint8(min(max(n+1, 2*n), row))
+		f.want = grow(n)
 		if n < asked {
 			break
 		}
@@ -172,6 +173,10 @@ func (r *Relay) answer(slot int32) {
 		r.touch(f, &f.fromTarget)
 	}
 }
+
+// grow is what to ask for after n messages came: more than that, so that a full
+// row tells that there may be others.
+func grow(n int) uint8 { return uint8(min(max(n+1, 2*n), row)) }
 
 // giveBack sends the first n messages of the receive row to f's peer, through
 // the listener. The socket may have caught some from others between bind and

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// firstWant is what a flow's first receive asks for.
+	// firstWant is what the first receive of a flow or a listener asks for.
 	firstWant = 4
 	// wideBuffer is what a receive buffer is raised to when the default
 	// proves small; the kernel caps it at net.core.rmem_max.

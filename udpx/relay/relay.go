@@ -73,6 +73,7 @@ type listener struct {
 	Listener
 	used    bool
 	watched bool
+	want    uint8 // messages to ask for at the next receive
 	gen     uint32
 	flows   int32 // the list of its flows; -1 ends it
 }
@@ -167,7 +168,7 @@ func (r *Relay) Serve(l Listener) (id int32, err error) {
 // sys.PacketInfo on it. The id is for Local and Remove.
 func (r *Relay) Share(l Listener) (id int32) {
 	id = r.place()
-	r.listeners[id] = listener{Listener: l, used: true, gen: r.listeners[id].gen, flows: -1}
+	r.listeners[id] = listener{Listener: l, used: true, want: firstWant, gen: r.listeners[id].gen, flows: -1}
 	return id
 }
 
