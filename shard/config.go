@@ -19,6 +19,7 @@ package shard
 
 import (
 	"penne/internal/fwd"
+	"penne/ring"
 	"penne/shard/flow"
 	"penne/tap"
 )
