@@ -51,6 +51,10 @@ func (u *UDP) touch(r *record, bursts *uint8) {
 // find returns the slot of f's flow, made if need be; -1 means that f is no
 // longer the caller's.
 func (u *UDP) find(f *ring.Frame) int32 {
+	if size := superSize(f); size != 0 && f.H.PayloadLen/size > maxPieces {
+		u.refuse(f, stats.Malformed)
+		return -1
+	}
 	key := flow.KeyOf(&f.H)
 	if u.lastSlot >= 0 && key == u.lastKey {
 		return u.lastSlot
@@ -189,17 +193,39 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 // bindOut binds the socket of a flow that starts in the guest.
 func (u *UDP) bindOut(r *record, key *flow.Key) sys.Errno {
 	b := binding{fd: r.fd, guest: key.GuestPort, v6: !r.peer.Is4()}
+	alone := u.twin(key, &r.peer)
 	b.addr = anyAddr(b.v6)
 	if out := u.env.Rules.Of(&r.peer); !r.peer.IsLoopback() {
 		if errno := outbound(&b, out); errno != 0 {
 			return errno
 		}
 	}
+	if alone {
+		return b.bind(0)
+	}
 	side := flow.Key{Guest: key.Guest, GuestPort: key.GuestPort, Proto: key.Proto}
 	b.tag = uint32(u.table.Hash(&side))
 	port, errno := u.ports.bind(&b)
 	r.hostPort, r.claimed = port, port != 0
 	return errno
+}
+
+// twin tells whether the guest's port has a flow to the same peer under another
+// name already, say to a resolver's own address and to the one it is forwarded
+// from. On the host they would be the same flow if they shared a port.
+func (u *UDP) twin(key *flow.Key, peer *wire.Addr) bool {
+	fam := u.env.Rules.Of(&key.Remote)
+	for _, name := range [...]wire.Addr{*peer, fam.HostLoopback, fam.GuestMap, fam.DNSForward} {
+		if name == key.Remote || name.IsZero() {
+			continue
+		}
+		k := *key
+		k.Remote = name
+		if slot := u.table.Find(&k, u.table.Hash(&k)); slot >= 0 && u.rec[slot].peer == *peer {
+			return true
+		}
+	}
+	return false
 }
 
 // outbound applies --outbound and --outbound-if to a binding.

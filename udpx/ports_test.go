@@ -101,6 +101,36 @@ func TestTwoGuestAddressesOnePort(t *testing.T) {
 	r.check(&o, back(d2, []byte("for two")))
 }
 
+// TestTwoNamesOfOnePeer: a forwarded resolver is also reached by its own
+// address, from the same port of the guest.
+func TestTwoNamesOfOnePeer(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		guest.Namespace(t)
+		r := newRig(t)
+		srv := serverOn(t, "127.0.0.1", 53)
+		rules := *r.Env.Rules
+		rules.V4.DNSForward = wire.Addr4([]byte{169, 254, 1, 1})
+		rules.V4.DNSHost = wire.Addr4([]byte{127, 0, 0, 1})
+		r.Env.Rules = &rules
+		d1, d2 := v4.datagram(40049, 53, []byte("one")), v4.datagram(40049, 53, []byte("two"))
+		d2.Dst = rules.V4.DNSForward
+		if first {
+			d1, d2 = d2, d1
+		}
+		r.out(d1, d2)
+		p1, p2 := srv.expect(d1.Payload), srv.expect(d2.Payload)
+		srv.reply([]byte("answer two"), p2)
+		o := r.in()
+		r.check(&o, back(d2, []byte("answer two")))
+		srv.reply([]byte("answer one"), p1)
+		o = r.in()
+		r.check(&o, back(d1, []byte("answer one")))
+		if p1.Port() != 40049 {
+			t.Errorf("first flow leaves from %d, want 40049", p1.Port())
+		}
+	}
+}
+
 // TestForeignSubstitute: a guest port that happens to be the substitute of
 // another one moves on as well.
 func TestForeignSubstitute(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
@@ -45,7 +46,7 @@ func TestRunsOfDatagramsArriveWhole(t *testing.T) {
 
 func TestRunIsOneMessage(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	if !r.u.segment {
+	if segment, _ := r.u.Offloads(); !segment {
 		t.Skip("kernel without UDP_SEGMENT")
 	}
 	var batch []*guest.Datagram
@@ -110,6 +111,19 @@ func TestHostileOffload(t *testing.T) {
 	} {
 		r.u.Input([]*ring.Frame{r.Frame(d.Bytes(), o)})
 		srv.expect(d.Payload)
+	}
+}
+
+// TestTooManyPieces bounds what one frame may ask for.
+func TestTooManyPieces(t *testing.T) {
+	r, srv := newRig(t), newServer(t, v4)
+	d := v4.datagram(40029, srv.port(), pattern(1, 60000))
+	d.Segment = 1
+	after := v4.datagram(40029, srv.port(), []byte("after"))
+	r.out(d, after)
+	srv.expect(after.Payload)
+	if n := r.Env.Count.Drops[stats.Malformed]; n != 1 {
+		t.Errorf("%d frames dropped, want 1", n)
 	}
 }
 

@@ -11,6 +11,10 @@ import (
 // KiB.
 const maxMessage = 65535 - 40 - 8
 
+// maxPieces bounds the datagrams of a superpacket: four times what any kernel
+// makes (UDP_MAX_SEGMENTS), so that one frame cannot keep a shard busy for long.
+const maxPieces = 512
+
 // wideBuffer is what a socket's buffer is raised to when the default proves
 // small; the kernel caps it at net.core.wmem_max or rmem_max.
 const wideBuffer = 4 << 20

@@ -27,7 +27,7 @@ var (
 
 // hop is one end of a link, and what is configured on it.
 type hop struct {
-	ns   *netlink.Handle
+	ns   netns.NsHandle
 	name string
 	nets []string
 	mtu  int
@@ -39,23 +39,26 @@ type hop struct {
 func World(t testing.TB) *Far {
 	t.Helper()
 	Namespace(t)
-	Sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
-	host, err := netlink.NewHandle()
+	noDAD(t)
+	host, err := netns.Get()
 	must(t, err)
-	routerFD, far := space(t), space(t)
-	router, err := netlink.NewHandleAt(routerFD)
-	must(t, err)
-	farther, err := netlink.NewHandleAt(far)
-	must(t, err)
-	join(t, host, routerFD, "h0", "r0")
+	t.Cleanup(func() { host.Close() })
+	router, far := space(t), space(t)
+	join(t, host, router, "h0", "r0")
 	join(t, router, far, "r1", "f0")
-	for _, h := range []hop{
+	hops := []hop{
 		{router, "r0", []string{"198.51.100.1/24", "2001:db8:1::1/64"}, 1500, nil},
 		{router, "r1", []string{"203.0.113.1/24", "2001:db8:2::1/64"}, FarMTU, nil},
 		{host, "h0", []string{"198.51.100.2/24", "198.51.100.4/24", "2001:db8:1::2/64"}, 1500, []string{"198.51.100.1", "2001:db8:1::1"}},
-		{farther, "f0", []string{"203.0.113.2/24", "2001:db8:2::2/64"}, FarMTU, []string{"203.0.113.1", "2001:db8:2::1"}},
-	} {
-		must(t, h.configure())
+		{far, "f0", []string{"203.0.113.2/24", "2001:db8:2::2/64"}, FarMTU, []string{"203.0.113.1", "2001:db8:2::1"}},
+	}
+	for _, step := range []func(*hop, *netlink.Handle) error{(*hop).raise, (*hop).await, (*hop).address} {
+		for i := range hops {
+			ns, err := netlink.NewHandleAt(hops[i].ns)
+			must(t, err)
+			must(t, step(&hops[i], ns))
+			ns.Close()
+		}
 	}
 	return &Far{t, far}
 }
@@ -84,7 +87,7 @@ func space(t testing.TB) netns.NsHandle {
 		for _, s := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
 			Sysctl(t, "net/"+s, "1")
 		}
-		Sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
+		noDAD(t)
 		Sysctl(t, "net/ipv4/icmp_ratemask", "0")
 		Sysctl(t, "net/ipv6/icmp/ratelimit", "0")
 		ns, err := netns.Get()
@@ -96,16 +99,63 @@ func space(t testing.TB) netns.NsHandle {
 	return m.ns
 }
 
-// join makes a veth pair from here, named near, into the namespace there.
-func join(t testing.TB, here *netlink.Handle, there netns.NsHandle, near, far string) {
+// noDAD lets IPv6 addresses be used at once. It takes both: detection is on if
+// either says so.
+func noDAD(t testing.TB) {
 	t.Helper()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = near
-	must(t, here.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: far, PeerNamespace: netlink.NsFd(there)}))
+	Sysctl(t, "net/ipv6/conf/all/accept_dad", "0")
+	Sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
 }
 
-func (h *hop) configure() error {
-	link, err := h.ns.LinkByName(h.name)
+// join makes a veth pair from here, named near, into the namespace there.
+func join(t testing.TB, here, there netns.NsHandle, near, far string) {
+	t.Helper()
+	ns, err := netlink.NewHandleAt(here)
+	must(t, err)
+	defer ns.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = near
+	must(t, ns.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: far, PeerNamespace: netlink.NsFd(there)}))
+}
+
+// raise brings the link up.
+func (h *hop) raise(ns *netlink.Handle) error {
+	link, err := ns.LinkByName(h.name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", h.name, err)
+	}
+	if err := ns.LinkSetMTU(link, h.mtu); err != nil {
+		return fmt.Errorf("set MTU of %s: %w", h.name, err)
+	}
+	if err := ns.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring %s up: %w", h.name, err)
+	}
+	return nil
+}
+
+// await waits until the kernel has seen that the other end is up: until then,
+// and that is after LinkSetUp returns, it drops what is sent.
+func (h *hop) await(*netlink.Handle) error {
+	updates, done := make(chan netlink.LinkUpdate, 16), make(chan struct{})
+	defer close(done)
+	opt := netlink.LinkSubscribeOptions{Namespace: &h.ns, ListExisting: true}
+	if err := netlink.LinkSubscribeWithOptions(updates, done, opt); err != nil {
+		return fmt.Errorf("watch %s: %w", h.name, err)
+	}
+	for u := range updates {
+		if a := u.Link.Attrs(); a.Name == h.name && a.OperState == netlink.OperUp {
+			return nil
+		}
+	}
+	return fmt.Errorf("watch %s: ended", h.name)
+}
+
+// noDetection is IFA_F_NODAD of linux/if_addr.h.
+const noDetection = 0x02
+
+// address gives the link its addresses and routes.
+func (h *hop) address(ns *netlink.Handle) error {
+	link, err := ns.LinkByName(h.name)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", h.name, err)
 	}
@@ -114,19 +164,16 @@ func (h *hop) configure() error {
 		if err != nil {
 			return err
 		}
-		if err := h.ns.AddrAdd(link, a); err != nil {
+		// Else even an address without detection is tentative until a worker
+		// of the kernel's has seen it.
+		a.Flags = noDetection
+		if err := ns.AddrAdd(link, a); err != nil {
 			return fmt.Errorf("add %s to %s: %w", n, h.name, err)
 		}
 	}
-	if err := h.ns.LinkSetMTU(link, h.mtu); err != nil {
-		return fmt.Errorf("set MTU of %s: %w", h.name, err)
-	}
-	if err := h.ns.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bring %s up: %w", h.name, err)
-	}
 	for _, gw := range h.via {
 		r := netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(gw)}
-		if err := h.ns.RouteAdd(&r); err != nil {
+		if err := ns.RouteAdd(&r); err != nil {
 			return fmt.Errorf("add default route by %s: %w", gw, err)
 		}
 	}
