@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"penne/internal/stats"
+	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/shard/flow"
 	"penne/test/guest"
@@ -423,4 +424,62 @@ func TestInitialSequenceNumbers(t *testing.T) {
 	if d := r.tcp.initialSeq(&a) - x; d < 249_000 || d > 251_000 {
 		t.Errorf("clock moved by %d in a second, want 250000", d)
 	}
+}
+
+// TestBindSource: outbound sockets get the source that the options ask for;
+// those to loopback do not.
+func TestBindSource(t *testing.T) {
+	r := newRig(t, false, Config{})
+	r.Env.Rules.V4.Bind = wire.AddrFrom(mustAddr("127.0.0.9"))
+	for dst, want := range map[string]string{"192.0.2.1": "127.0.0.9", "127.0.0.1": "0.0.0.0"} {
+		fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+		if errno != 0 {
+			t.Fatal(errno)
+		}
+		to := wire.AddrFrom(mustAddr(dst))
+		if errno := r.tcp.bindSource(fd, &to); errno != 0 {
+			t.Error(errno)
+		}
+		var sa sys.Sockaddr
+		sys.Sockname(fd, &sa)
+		if ip, _, _, _ := sa.Inet(); wire.Addr(ip).String() != want {
+			t.Errorf("to %s from %s, want %s", dst, wire.Addr(ip), want)
+		}
+		sys.Close(fd)
+	}
+	r.Env.Rules.V4.BindIf = "no-such-device"
+	to := wire.AddrFrom(mustAddr("192.0.2.1"))
+	fd, _ := sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	if r.tcp.bindSource(fd, &to) == 0 {
+		t.Error("bound to a device that is not there")
+	}
+	sys.Close(fd)
+}
+
+// TestMangledSYN: options that run past the header are counted; what came
+// before them stands.
+func TestMangledSYN(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g := r.dial()
+	g.Raw(wire.SYN, g.Seq, 0, []byte{wire.OptMSS, 4, 2, 0, wire.OptWScale, 200, 1, 1}, nil)
+	g.Seq++
+	if s := g.Next(); s.Flags() != wire.SYN|wire.ACK || s.Opts.HasWS {
+		t.Errorf("flags %#x %+v", s.Flags(), s.Opts)
+	}
+	if r.Env.Count.Drops[stats.BadOption] != 1 || r.conn().mss != 512 {
+		t.Errorf("counted %d, MSS %d", r.Env.Count.Drops[stats.BadOption], r.conn().mss)
+	}
+}
+
+func TestPortZero(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g := r.dial()
+	g.RemotePort = 0
+	g.SYN()
+	if s := g.Next(); !s.Has(wire.RST) {
+		t.Errorf("flags %#x", s.Flags())
+	}
+	g.RemotePort, g.Port = 80, 0
+	g.SYN()
+	g.None()
 }

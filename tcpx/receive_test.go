@@ -375,3 +375,20 @@ func TestChallengesLimited(t *testing.T) {
 // nor get lost.
 // TestTailRandom sends random segments into a socket that is read now and then,
 // and compares what arrives.
+
+// TestOldAck: an acknowledgment that was overtaken is no news, but the data
+// with it is.
+func TestOldAck(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	host.Write(pattern(3000))
+	receiveSome(t, g, 3000)
+	g.Raw(wire.ACK, g.Seq, g.Ack-1500, nil, []byte("data"))
+	g.Pass()
+	if b := readAll(t, host, 4); string(b) != "data" {
+		t.Errorf("%q", b)
+	}
+	if r.conn().una != g.Ack {
+		t.Error("went back")
+	}
+}

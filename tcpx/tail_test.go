@@ -8,6 +8,7 @@ import (
 
 	"penne/internal/stats"
 	"penne/internal/wire"
+	"penne/ring"
 	"penne/test/guest"
 )
 
@@ -96,11 +97,7 @@ func TestNoFrames(t *testing.T) {
 	r := newRig(t, false, Config{})
 	g, host := r.open()
 	c := r.conn()
-	var hoard *ringFrame
-	for r.Env.Pool.Free() > r.tcp.reserve+1 {
-		f := r.Env.Pool.Get()
-		f.Next, hoard = hoard, f
-	}
+	release := r.hoard(r.tcp.reserve + 1)
 	c.edge += 32 << 20 // promised when frames were plenty
 	seq := g.Seq
 	data := pattern(60000)
@@ -115,7 +112,7 @@ func TestNoFrames(t *testing.T) {
 	if wire.SeqLT(c.rcvNxt, c.rcvAck) || r.Env.Pool.Free() < r.tcp.reserve-1 {
 		t.Errorf("acknowledged %d not kept; %d frames free", int32(c.rcvAck-c.rcvNxt), r.Env.Pool.Free())
 	}
-	r.Env.Pool.PutAll(hoard)
+	release()
 	total := int(c.rcvNxt - seq)
 	got := readLater(t, host, total)
 	g.Until(func() bool { return c.tailLen == 0 })
@@ -175,6 +172,111 @@ func TestTailRandom(t *testing.T) {
 	}
 	g.Until(func() bool { return c.tailLen == 0 })
 	if !bytes.Equal(<-got, data) {
+		t.Error("contents differ")
+	}
+}
+
+// hoard takes frames out of the pool until left are free, and returns how to
+// give them back.
+func (r *rig) hoard(left int) (release func()) {
+	var list *ringFrame
+	for r.Env.Pool.Free() > left {
+		f := r.Env.Pool.Get()
+		f.Next, list = list, f
+	}
+	return func() { r.Env.Pool.PutAll(list) }
+}
+
+// TestTailGivesWay: when the tap needs the last frames, a tail that nobody was
+// promised is dropped, and sent again by the guest it arrives.
+func TestTailGivesWay(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	c := r.conn()
+	release := r.hoard(r.tcp.reserve - 1)
+	c.edge += 64 << 20 // promised when frames were plenty
+	start, data := g.Seq, pattern(60000)
+	for r.Env.Count.Drops[stats.NoFrame] == 0 {
+		if g.Seq-start > 48<<20 {
+			t.Fatal("the socket takes everything")
+		}
+		g.Send(0, data)
+		g.Pass()
+	}
+	if c.tail != nil || c.rcvNxt == g.Seq || wire.SeqLT(c.inSocket(), c.rcvAck) || c.rcvNxt != c.inSocket() {
+		t.Fatalf("tail of %d, taken %d short, acknowledged %d beyond", c.tailLen, g.Seq-c.rcvNxt, int32(c.rcvAck-c.inSocket()))
+	}
+	release()
+	lost := int(g.Seq - c.rcvNxt)
+	g.Raw(wire.ACK, c.rcvNxt, g.Ack, nil, data[len(data)-lost:])
+	got := readLater(t, host, int(g.Seq-start))
+	g.Until(func() bool { return c.tail == nil })
+	for i, b := range <-got {
+		if b != data[i%len(data)] {
+			t.Fatalf("octet %d differs", i)
+		}
+	}
+	if c.rcvNxt != g.Seq {
+		t.Errorf("%d octets short", g.Seq-c.rcvNxt)
+	}
+}
+
+// TestPoolRecheck: a window that only the pool's shortage closed opens again
+// without anybody asking.
+func TestPoolRecheck(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	c := r.conn()
+	release := r.hoard(r.tcp.reserve)
+	for n := int(c.edge - c.rcvNxt); n > 0; n = int(c.edge - c.rcvNxt) {
+		n = min(n, 60000)
+		g.Send(0, pattern(n))
+		g.Pass()
+		readAll(t, host, n)
+	}
+	g.Pass()
+	g.Got = nil
+	release()
+	g.None()
+	r.Advance(poolRecheck + time.Millisecond)
+	g.Pass()
+	if len(g.Got) != 1 || g.Got[0].Window() == 0 {
+		t.Errorf("%d segments", len(g.Got))
+	}
+}
+
+// TestCompact: small frames of one batch that the socket refuses are put
+// together.
+func TestCompact(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	c := r.conn()
+	start := g.Seq
+	var want []byte
+	for i := byte(0); !c.blocked; i++ {
+		var batch []*ringFrame
+		for range 40 {
+			p := bytes.Repeat([]byte{i}, 999)
+			if int(c.edge-g.Seq) < len(p) {
+				break
+			}
+			want = append(want, p...)
+			batch = append(batch, r.Frame(g.Frame(wire.ACK, g.Seq, g.Ack, nil, p), ring.Offload{}))
+			g.Seq += uint32(len(p))
+		}
+		r.tcp.Input(batch)
+		frames := 0
+		for f := c.tail; f != nil; f = f.Next {
+			frames++
+		}
+		if frames > 2 {
+			t.Errorf("%d octets in %d frames", c.tailLen, frames)
+		}
+		g.Pass()
+	}
+	got := readLater(t, host, int(g.Seq-start))
+	g.Until(func() bool { return c.tail == nil })
+	if !bytes.Equal(<-got, want) {
 		t.Error("contents differ")
 	}
 }
