@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ type Bed struct {
 	Host, Remote *NS
 
 	dir   string // world-readable, holds copies of binaries
+	mark  string // in the environment of all its processes
 	relay *relay
 
 	mu       sync.Mutex // guards what follows; held for short calls only
@@ -43,6 +45,9 @@ type Bed struct {
 	closed   bool
 	signals  chan os.Signal
 }
+
+// count numbers the beds of this process.
+var count atomic.Int64
 
 type config struct {
 	rtt  time.Duration
@@ -87,6 +92,7 @@ func New(opts ...Option) (*Bed, error) {
 	}
 	removeStale()
 	b := &Bed{
+		mark:     fmt.Sprintf("%d.%d", os.Getpid(), count.Add(1)),
 		staged:   map[string]string{},
 		sessions: map[*Session]struct{}{},
 		procs:    map[*Proc]struct{}{},
@@ -184,6 +190,7 @@ func (b *Bed) Close() error {
 	for p := range procs {
 		p.Kill()
 	}
+	killMarked(b.mark)
 	if b.relay != nil {
 		b.relay.close()
 	}

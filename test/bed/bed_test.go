@@ -181,15 +181,19 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if _, err := s.Background("up", "sh", "-c", "echo up; exec sleep 1000"); err != nil {
 		t.Fatal(err)
 	}
-	tree := Tree(s.Proc.PID())
+	// One that has left the tree, too: it is not our descendant any more.
+	if _, err := s.Background("out", "sh", "-c", "setsid sh -c 'echo out; exec sleep 1000' & exit"); err != nil {
+		t.Fatal(err)
+	}
+	tree := pids()
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(b.Dir()); !os.IsNotExist(err) {
 		t.Errorf("directory %s is still there: %v", b.Dir(), err)
 	}
-	for _, pid := range tree[:1] { // we have waited for this one; orphans are the init process's to reap
-		if alive(pid) {
+	for _, pid := range tree {
+		if markOf(pid) == b.mark { // orphans may wait for their reaper: they have no environment any more
 			t.Errorf("process %d is still there", pid)
 		}
 	}
@@ -204,7 +208,7 @@ func TestNewRemovesWhatADeadRunLeft(t *testing.T) {
 	}
 	b := newBed(t)
 	orphan := b.Host.command(Spec{Argv: []string{"sleep", "1000"}})
-	orphan.Env = []string{markEnv + "=" + strconv.Itoa(nobody)}
+	orphan.Env = []string{markEnv + "=" + strconv.Itoa(nobody) + ".1"}
 	if err := b.Host.start(orphan); err != nil {
 		t.Fatal(err)
 	}

@@ -65,6 +65,9 @@ func configure(n *NS, ips ...string) error {
 	})
 }
 
+// ifaNoDAD is IFA_F_NODAD of linux/if_addr.h.
+const ifaNoDAD = 2
+
 func addAddress(ip string) error {
 	link, err := netlink.LinkByName(Link)
 	if err != nil {
@@ -75,7 +78,8 @@ func addAddress(ip string) error {
 	if parsed.To4() != nil {
 		mask = net.CIDRMask(24, 32)
 	}
-	return netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: parsed, Mask: mask}})
+	// Without duplicate address detection the address can be bound to at once.
+	return netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: parsed, Mask: mask}, Flags: ifaNoDAD})
 }
 
 // SetMTU changes the MTU of the link between host and remote, at both ends.

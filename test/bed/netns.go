@@ -58,8 +58,6 @@ func openSysctls() error {
 	for _, s := range []struct{ name, value string }{
 		{"net/ipv4/ping_group_range", "0 2147483647"},
 		{"net/ipv4/tcp_congestion_control", "cubic"},
-		{"net/ipv6/conf/all/accept_dad", "0"},
-		{"net/ipv6/conf/default/accept_dad", "0"},
 	} {
 		// Through thread-self: the net directory is that of the thread which opens it.
 		if err := os.WriteFile("/proc/sys/"+s.name, []byte(s.value), 0); err != nil {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -76,7 +75,7 @@ func (n *NS) command(s Spec) *exec.Cmd {
 	cmd.Env = append([]string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=" + n.bed.dir, "LC_ALL=C", "SHELL=/bin/sh", "TMPDIR=" + os.TempDir(),
-		markEnv + "=" + strconv.Itoa(os.Getpid()),
+		markEnv + "=" + n.bed.mark,
 	}, s.Env...)
 	cmd.Stdin = s.Stdin
 	cmd.ExtraFiles = s.Files

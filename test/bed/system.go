@@ -12,7 +12,8 @@ import (
 	"syscall"
 )
 
-// markEnv is in the environment of every process of a bed: the pid of the process that owns the bed.
+// markEnv is in the environment of every process of a bed: the pid of the process that owns the bed, a dot, and
+// the bed's number in it.
 const markEnv = "PENNE_BED"
 
 const dirPrefix = "penne-bed-"
@@ -111,8 +112,21 @@ func removeStale() {
 		}
 	}
 	for _, pid := range pids() {
-		if owner, ok := markOf(pid); ok && !alive(owner) {
+		owner, _, _ := strings.Cut(markOf(pid), ".")
+		if n, err := strconv.Atoi(owner); err == nil && !alive(n) {
 			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// killMarked ends what still carries a bed's mark: a process can leave the tree that started it.
+func killMarked(mark string) {
+	for found := true; found; {
+		found = false
+		for _, pid := range pids() {
+			if markOf(pid) == mark && syscall.Kill(pid, syscall.SIGKILL) == nil {
+				found = true
+			}
 		}
 	}
 }
@@ -131,17 +145,16 @@ func pids() []int {
 	return all
 }
 
-// markOf reads which bed a process belongs to.
-func markOf(pid int) (owner int, ok bool) {
+// markOf reads which bed a process belongs to; it is empty for a stranger, and for one that has ended.
+func markOf(pid int) string {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
-		return 0, false // gone, or not ours to read
+		return "" // gone, or not ours to read
 	}
 	for kv := range bytes.SplitSeq(env, []byte{0}) {
 		if value, found := bytes.CutPrefix(kv, []byte(markEnv+"=")); found {
-			owner, err = strconv.Atoi(string(value))
-			return owner, err == nil
+			return string(value)
 		}
 	}
-	return 0, false
+	return ""
 }
