@@ -7,7 +7,6 @@ import (
 	"penne/internal/wire"
 	"penne/shard/flow"
 	"penne/tcpx"
-	"penne/udpx"
 )
 
 // Listener is a bound socket whose connections or datagrams cross to the other
@@ -67,7 +66,7 @@ type parked struct {
 // another listener again while its events may be under way.
 type listening struct {
 	all     []*Listener // by token slot; nil after Unlisten
-	udp     []int32     // by the same slot, udpx's number of a UDP listener
+	udp     []datagrams // by the same slot, for UDP listeners
 	resting []int32     // listeners not watched until restUntil
 	until   int64
 	parked  []parked
@@ -75,7 +74,7 @@ type listening struct {
 
 func (s *Shard) watch(l *Listener, slot int32) {
 	for int(slot) >= len(s.listen.all) {
-		s.listen.all, s.listen.udp = append(s.listen.all, nil), append(s.listen.udp, 0)
+		s.listen.all, s.listen.udp = append(s.listen.all, nil), append(s.listen.udp, datagrams{})
 	}
 	s.listen.all[slot] = l
 	if l.Proto == wire.ProtoUDP {
@@ -98,7 +97,7 @@ func (s *Shard) unwatch(slot int32) {
 	case l == nil:
 		return
 	case l.Proto == wire.ProtoUDP:
-		s.udp.Unlisten(s.listen.udp[slot])
+		s.unwatchUDP(slot)
 	default:
 		s.env.Epoll.Del(l.FD)
 	}
@@ -249,20 +248,4 @@ func (s *Shard) toTap(fd int, peer *wire.Addr, port uint16, l *Listener) {
 		return
 	}
 	s.tcp.Accept(fd, tcpx.Inbound{Peer: from, PeerPort: port, Guest: to, GuestPort: l.Target})
-}
-
-// watchUDP lets udpx serve a listener. It takes a descriptor of its own, of the
-// same socket.
-func (s *Shard) watchUDP(l *Listener, slot int32) {
-	fd, errno := sys.Dup(l.FD)
-	if errno == 0 {
-		id, err := s.udp.Listen(fd, udpx.Listener{GuestPort: l.Target, Guest: l.ToAddr})
-		if err == nil {
-			s.listen.udp[slot] = id
-			return
-		}
-		sys.Close(fd)
-	}
-	s.listen.all[slot] = nil
-	s.count.Drop(stats.NoSocket)
 }

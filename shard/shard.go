@@ -19,6 +19,7 @@ import (
 	"penne/tcpx/splice"
 	"penne/udpx"
 	"penne/udpx/ping"
+	"penne/udpx/relay"
 )
 
 // Shard is one worker. All fields but mail and asleep belong to its thread
@@ -37,8 +38,12 @@ type Shard struct {
 	// services are shared by all shards, and read only.
 	services *Services
 	// relay joins connections that bypass the tap.
-	relay  *splice.Relay
-	listen listening
+	relay *splice.Relay
+	// datagramRelay does the same for datagrams, namespace is where it leads
+	// those of the host.
+	datagramRelay *relay.Relay
+	namespace     relay.Side
+	listen        listening
 
 	rx, tcpIn, udpIn, pingIn ring.Batch
 	guestMAC                 [6]byte // last source address seen, to notice a change
@@ -103,6 +108,7 @@ func (s *Shard) translators(cfg *Config, g *Group) (err error) {
 	}
 	s.setServices(cfg.Services)
 	s.relay = splice.New(&s.env, maxSpliced/len(cfg.Ports))
+	s.datagramRelay, s.namespace = relay.New(&s.env, maxSpliced/len(cfg.Ports)), s.side()
 	for _, w := range [...]struct {
 		fd   int
 		kind flow.Kind
@@ -180,7 +186,7 @@ func (s *Shard) rest() {
 // timeout is the time to the next timer; negative means none.
 func (s *Shard) timeout() time.Duration {
 	next, any := int64(0), false
-	for _, t := range [...]func() (int64, bool){s.tcp.Next, s.udp.Next, s.ping.Next} {
+	for _, t := range [...]func() (int64, bool){s.tcp.Next, s.udp.Next, s.ping.Next, s.datagramRelay.Next} {
 		if at, ok := t(); ok && (!any || at < next) {
 			next, any = at, true
 		}
@@ -208,6 +214,8 @@ func (s *Shard) dispatch(events []sys.Event) {
 			s.udp.Event(tok, ev.Bits)
 		case flow.KindPing:
 			s.ping.Event(tok, ev.Bits)
+		case flow.KindRelayUDP:
+			s.datagramRelay.Event(tok, ev.Bits)
 		case flow.KindSplice:
 			s.relay.Event(tok, ev.Bits)
 		case flow.KindListenTCP:
@@ -220,6 +228,7 @@ func (s *Shard) expire() {
 	s.tcp.Expire()
 	s.udp.Expire()
 	s.ping.Expire()
+	s.datagramRelay.Expire()
 	s.wakeListeners()
 }
 
@@ -248,6 +257,7 @@ func (s *Shard) close() {
 	s.udp.Close()
 	s.ping.Close()
 	s.relay.Close()
+	s.datagramRelay.Close()
 	for _, p := range s.listen.parked {
 		sys.Reset(p.fd)
 	}

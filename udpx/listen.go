@@ -17,6 +17,11 @@ type Listener struct {
 	Guest wire.Addr
 	// Device is the interface the socket is bound to, if any.
 	Device string
+	// Local, if set, is given each row of datagrams that came, before
+	// anything is done with it: the first n messages of in. It sends on what
+	// bypasses the tap and says which messages those were, the i-th being
+	// bit i.
+	Local func(in *sys.RecvRow, n int) (taken uint64)
 }
 
 // listener is one listening socket. Its place in UDP.listeners is its token's
@@ -139,8 +144,15 @@ func (u *UDP) accept(tok flow.Token, bits uint32) {
 			return
 		}
 		u.guest = u.env.Guest.MAC()
-		pos := 0
+		pos, taken := 0, uint64(0)
+		if l.Local != nil {
+			taken = l.Local(u.recv, n)
+		}
 		for i := range n {
+			if taken>>i&1 != 0 {
+				pos++ // its frame is free again
+				continue
+			}
 			pos = u.inbound(l, i, pos)
 		}
 		if n < asked {

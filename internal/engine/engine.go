@@ -45,9 +45,8 @@ type engine struct {
 	inner    *nl.Conn    // to configure the namespace with; nil if that is not done, or no longer
 	index    int32       // of the interface there
 	group    *shard.Group
-	inside   *netns.Worker // the thread that lives in the namespace
-	pool4    *netns.Pool   // sockets made there
-	pool6    *netns.Pool
+	inside   *netns.Worker              // the thread that lives in the namespace
+	pools    map[socketKind]*netns.Pool // sockets made there; nil where a family is off
 	ports    forwarder
 	auto     auto
 	failed   chan error // a shard lost its tap

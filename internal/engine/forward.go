@@ -110,6 +110,36 @@ const dying = 250 * time.Millisecond
 
 // addPort binds one port of a rule.
 func (n *lane) addPort(r conf.PortRule, port uint16, auto bool) error {
+	if n.inside && !r.Addr.IsValid() && r.Iface == "" {
+		return n.addLoopback(r, port, auto)
+	}
+	return n.addOne(r, port, auto)
+}
+
+// addLoopback binds a port in the namespace to its loopback addresses: who
+// comes in by the tap, from another machine, must not be led to the host's
+// loopback. It fails if neither family can be bound.
+func (n *lane) addLoopback(r conf.PortRule, port uint16, auto bool) error {
+	err4, err6 := errors.ErrUnsupported, errors.ErrUnsupported
+	if n.v4 {
+		r.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		err4 = n.addOne(r, port, auto)
+	}
+	if n.v6 {
+		r.Addr = netip.IPv6Loopback()
+		err6 = n.addOne(r, port, auto)
+	}
+	if err4 == nil || err6 == nil {
+		return nil
+	}
+	if n.v4 {
+		return err4
+	}
+	return err6
+}
+
+// addOne makes one socket.
+func (n *lane) addOne(r conf.PortRule, port uint16, auto bool) error {
 	fd, err := n.socket(r, port)
 	for end := time.Now().Add(dying); !auto && r.First == r.Last && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)

@@ -20,19 +20,22 @@ func (e *engine) openInside() (err error) {
 	if e.conf.Pasta.NoSplice {
 		return nil
 	}
-	for family, pool := range map[int]**netns.Pool{sys.AF_INET: &e.pool4, sys.AF_INET6: &e.pool6} {
-		if family == sys.AF_INET6 && !e.rules.V6.On || family == sys.AF_INET && !e.rules.V4.On {
+	e.pools = map[socketKind]*netns.Pool{}
+	for _, kind := range []socketKind{{true, wire.ProtoTCP}, {false, wire.ProtoTCP}, {true, wire.ProtoUDP}, {false, wire.ProtoUDP}} {
+		if kind.v4 && !e.rules.V4.On || !kind.v4 && !e.rules.V6.On {
 			continue
 		}
-		if *pool, err = netns.NewPool(e.inside, family, sys.SOCK_STREAM, insidePool, func() { e.group.SocketsReady() }); err != nil {
+		pool, err := netns.NewPool(e.inside, kind.family(), kind.typ(), insidePool, func() { e.group.SocketsReady() })
+		if err != nil {
 			return fmt.Errorf("make sockets in the namespace: %w", err)
 		}
+		e.pools[kind] = pool
 	}
 	return nil
 }
 
-// insidePool is how many sockets of each family wait for connections that
-// bypass the tap.
+// insidePool is how many sockets of each kind wait for connections that bypass
+// the tap.
 const insidePool = 32
 
 // bindPorts binds what is to be forwarded.
@@ -67,10 +70,7 @@ func (e *engine) bypass() shard.Bypass {
 
 // insideSocket takes a socket that was made in the namespace, or -1.
 func (e *engine) insideSocket(v4 bool, proto uint8) int {
-	pool := e.pool6
-	if v4 {
-		pool = e.pool4
-	}
+	pool := e.pools[socketKind{v4, proto}]
 	if pool == nil {
 		return -1
 	}
@@ -78,6 +78,26 @@ func (e *engine) insideSocket(v4 bool, proto uint8) int {
 		return fd
 	}
 	return -1
+}
+
+// socketKind is a kind of socket that is kept ready in the namespace.
+type socketKind struct {
+	v4    bool
+	proto uint8
+}
+
+func (k socketKind) family() int {
+	if k.v4 {
+		return sys.AF_INET
+	}
+	return sys.AF_INET6
+}
+
+func (k socketKind) typ() int {
+	if k.proto == wire.ProtoUDP {
+		return sys.SOCK_DGRAM
+	}
+	return sys.SOCK_STREAM
 }
 
 // sandbox gives up what serving does not need.

@@ -1,0 +1,78 @@
+package shard
+
+import (
+	"penne/internal/fwd"
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/internal/wire"
+	"penne/udpx"
+	"penne/udpx/relay"
+)
+
+// datagrams says who serves a UDP listener, and under which number; -1 stands
+// for nobody.
+type datagrams struct{ tap, relay int32 }
+
+// side is that of the namespace, for datagrams that bypass the tap.
+func (s *Shard) side() relay.Side {
+	return relay.Side{
+		Socket: func(v4 bool) int { return s.group.bypass.Socket(v4, wire.ProtoUDP) },
+		Addr: func(peer *wire.Addr) wire.Addr {
+			if s.group.bypass.ToLoopback {
+				return fwd.Loopback(peer)
+			}
+			return s.env.Guest.Addr(peer, s.env.Rules)
+		},
+	}
+}
+
+// watchUDP serves a UDP listener, if it is this shard's: one inside by the
+// relay, one on the host by the tap path, with the relay taking from it what is
+// local.
+func (s *Shard) watchUDP(l *Listener, slot int32) {
+	by := &s.listen.udp[slot]
+	*by = datagrams{-1, -1}
+	if relay.Owner(l.Target, len(s.group.shards)) != int(s.env.Shard) {
+		return
+	}
+	err := s.serveUDP(l, by)
+	if err != nil {
+		s.unwatchUDP(slot)
+		s.count.Drop(stats.NoSocket)
+	}
+}
+
+func (s *Shard) serveUDP(l *Listener, by *datagrams) (err error) {
+	r := relay.Listener{FD: l.FD, Target: l.Target, ToAddr: l.ToAddr, To: &s.namespace}
+	if l.Inside {
+		r.To = &relay.Host
+		id, err := s.datagramRelay.Serve(r)
+		if err == nil {
+			by.relay = id
+		}
+		return err
+	}
+	u := udpx.Listener{GuestPort: l.Target, Guest: l.ToAddr}
+	if !s.group.bypass.Off {
+		id := s.datagramRelay.Share(r)
+		by.relay = id
+		u.Local = func(in *sys.RecvRow, n int) uint64 { return s.datagramRelay.Local(id, in, n) }
+	}
+	id, err := s.udp.Listen(l.FD, u)
+	if err == nil {
+		by.tap = id
+	}
+	return err
+}
+
+// unwatchUDP ends what watchUDP began.
+func (s *Shard) unwatchUDP(slot int32) {
+	by := &s.listen.udp[slot]
+	if by.tap >= 0 {
+		s.udp.Unlisten(by.tap)
+	}
+	if by.relay >= 0 {
+		s.datagramRelay.Remove(by.relay)
+	}
+	*by = datagrams{-1, -1}
+}
