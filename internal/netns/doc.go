@@ -22,6 +22,15 @@
 // wait4(2), is killed by the kernel with the launcher's thread, and the kernel
 // kills everything else in its PID namespace.
 //
+// Signals for the launcher go to the command, straight from the launcher, which
+// has its pidfd, or to the engine where there is none; those for the engine
+// beside a command take the same way. Exit statuses are the command's, 128 and
+// the number of the signal that killed it, 127 and 126 for a command that is not
+// there or cannot be executed, and 1 for failures of our own.
+//
+// The PID file has the pid of who stays: the launcher, which removes the file
+// in the end, or the daemon, which cannot, for it has no file system then.
+//
 // The package also has what the engine needs of a namespace while it serves:
 // [Do] and [Worker]. It is used by cmd/penne and the control plane, never by
 // the packet path.

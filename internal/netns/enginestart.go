@@ -23,6 +23,9 @@ type engineSpec struct {
 	target *target
 	hand   handover
 	id     *identity
+	// ownUser says that the target's user namespace was made for id, who
+	// is 0 there.
+	ownUser bool
 	// sandbox asks for a user namespace of its own, where none is joined.
 	sandbox bool
 	// extra are descriptors to be left open.
@@ -82,18 +85,9 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 	}
 	s.Setsid()
 	s.OpenAs("/dev/null", 0)
-	if spec.id != nil {
-		s.DropGroups()
-		s.IdentityKeepingCaps(spec.id.uid, spec.id.gid)
-	}
-	if spec.target.user >= 0 {
-		s.Setns(joinUserNS, spec.target.user, sys.CLONE_NEWUSER)
-	}
+	takeIdentity(s, spec)
 	s.Unshare(unshareEngine, sys.CLONE_NEWNS|sys.CLONE_NEWIPC|sys.CLONE_NEWUTS)
 	s.MountSlave()
-	if spec.id != nil {
-		s.AmbientCaps()
-	}
 	s.SignalActions(0)
 	s.SignalMask(sys.SignalSet(syscall.SIGUSR1, syscall.SIGUSR2))
 	argv := append([]string{engineMark + strconv.Itoa(theirs)}, spec.argv...)
@@ -101,6 +95,29 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 		s.Exec("execute the engine", ownImage, argv, os.Environ())
 	})
 	return s
+}
+
+// takeIdentity joins the user namespace and stops being root of the initial
+// one. Where the user we become is 0 in that namespace, joining comes first: it
+// needs nothing but being its owner. In another's that user may have no number,
+// and capabilities have to be carried along.
+func takeIdentity(s *sys.Script, spec *engineSpec) {
+	user, id := spec.target.user, spec.id
+	if id != nil && !spec.ownUser {
+		s.DropGroups()
+		s.IdentityKeepingCaps(id.uid, id.gid)
+	}
+	if user >= 0 {
+		s.Setns(joinUserNS, user, sys.CLONE_NEWUSER)
+	}
+	switch {
+	case id == nil:
+	case spec.ownUser:
+		s.DropGroups()
+		s.Identity(0, 0)
+	default:
+		s.AmbientCaps(user >= 0)
+	}
 }
 
 // Labels of steps whose failure has a hint.

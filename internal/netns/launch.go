@@ -146,6 +146,7 @@ func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
 		argv:    r.Argv,
 		target:  r.target,
 		id:      r.id,
+		ownUser: r.holder != nil && r.target.user >= 0,
 		sandbox: !pasta && r.id == nil,
 		hand: handover{
 			NetNS:     r.target.net,

@@ -19,53 +19,60 @@ func (s *Script) Identity(uid, gid uint32) {
 }
 
 // IdentityKeepingCaps is Identity for one who goes from uid 0 to another uid
-// and keeps all capabilities; [Script.AmbientCaps] takes them across execve.
+// and keeps the capabilities; [Script.AmbientCaps] takes them across execve.
 func (s *Script) IdentityKeepingCaps(uid, gid uint32) {
 	s.add(stepCall, "keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
 	s.Identity(uid, gid)
-	s.capset(0)
+	s.capset(permittedCaps(), 0)
 }
 
-// AmbientCaps makes all capabilities survive execve by a user other than 0.
-func (s *Script) AmbientCaps() {
-	s.capset(allCaps())
-	for c := uintptr(0); c <= lastCap(); c++ {
-		s.add(stepTry, "raise a capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c)
+// AmbientCaps makes the capabilities survive execve by a user other than 0:
+// those that we have now, or, if the script has joined another user namespace,
+// all of them.
+func (s *Script) AmbientCaps(joined bool) {
+	set := permittedCaps()
+	if joined {
+		set = everyCap()
+	}
+	s.capset(set, set)
+	for c := uintptr(0); set>>c != 0; c++ {
+		if set>>c&1 != 0 {
+			s.add(stepCall, "raise a capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c)
+		}
 	}
 }
 
-// capset makes every capability of the permitted set effective, and those of
-// inheritable inheritable. Those who call it have the full set.
-func (s *Script) capset(inheritable uint64) {
-	all := allCaps()
+// capset makes the capabilities in set permitted and effective, and those of
+// inheritable inheritable.
+func (s *Script) capset(set, inheritable uint64) {
 	h := &capHeader{version: unix.LINUX_CAPABILITY_VERSION_3}
 	d := &capData{}
 	for i := range d {
 		shift := 32 * i
-		d[i].effective = uint32(all >> shift)
-		d[i].permitted = uint32(all >> shift)
+		d[i].effective = uint32(set >> shift)
+		d[i].permitted = uint32(set >> shift)
 		d[i].inheritable = uint32(inheritable >> shift)
 	}
 	s.keep = append(s.keep, h, d)
 	s.add(stepCall, "set capabilities", unix.SYS_CAPSET, ptr(h), ptr(d))
 }
 
-// lastCap is the highest capability this kernel knows.
-func lastCap() uintptr {
-	for c := uintptr(unix.CAP_LAST_CAP + 1); c < 64; c++ {
-		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
-			return c - 1
-		}
+// permittedCaps is the set of the calling thread.
+func permittedCaps() uint64 {
+	_, permitted, err := Caps()
+	if err != nil {
+		return 0
 	}
-	return 63
+	return permitted
 }
 
-// allCaps is the bounding set, beyond which nobody's permitted set goes.
-func allCaps() (set uint64) {
-	for c := uintptr(0); c <= lastCap(); c++ {
-		if r, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err == nil && r == 1 {
-			set |= 1 << c
+// everyCap is the set of all capabilities that this kernel knows.
+func everyCap() (set uint64) {
+	for c := uintptr(0); c < 64; c++ {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
+			break
 		}
+		set |= 1 << c
 	}
 	return set
 }

@@ -93,6 +93,16 @@ func TestRootBecomesNobody(t *testing.T) {
 	}
 }
 
+// Root in a container may lack the capability over the system, and yet be
+// allowed user namespaces.
+func TestRootWithoutAdmin(t *testing.T) {
+	u := newRoot(t)
+	r := u.finish("setpriv", "--bounding-set", "-sys_admin", bin+"/pasta", "-q", "--config-net", "--", "cat", "/proc/net/dev")
+	if r.status != 0 || strings.Count(r.stdout.String(), ":") != 2 {
+		t.Errorf("status %d, interfaces %q, %s", r.status, r.stdout.String(), r.stderr.String())
+	}
+}
+
 // Namespaces made by ip-netns(8) belong to the initial user namespace.
 func TestRootJoinsNamed(t *testing.T) {
 	u := newRoot(t)
