@@ -27,14 +27,21 @@ type auto struct {
 	// lowest and highest ephemeral ports, which a UDP client is bound to as
 	// a server would be.
 	low, high uint16
+	// retry is when ports that were refused are tried again, on sys.Now's
+	// clock: nothing tells when their holder lets go.
+	retry int64
 }
+
+// retryRefused is how long a port that "auto" could not bind is left alone.
+const retryRefused = int64(time.Second)
 
 // wantsAuto tells whether some occurrence of the lane's option is "auto".
 func (n *lane) wantsAuto() bool {
 	return slices.ContainsFunc(n.specs, func(s conf.PortSpec) bool { return s.Auto })
 }
 
-// openAuto opens the scanners that "auto" needs, if any.
+// openAuto opens the scanners that "auto" needs, if any, and binds what they
+// find: who waits for our readiness may count on ports that were bound before.
 func (e *engine) openAuto() error {
 	e.auto.low, e.auto.high = ephemeral()
 	here := func(fn func() error) error { return fn() }
@@ -67,12 +74,19 @@ func (e *engine) openAuto() error {
 		}
 		e.auto.watchers = append(e.auto.watchers, w)
 	}
+	if len(e.auto.watchers) > 0 {
+		e.scan()
+	}
 	return nil
 }
 
 // scan brings all lanes in step and returns when to do so again.
 func (e *engine) scan() time.Duration {
-	changed := false
+	changed, now := false, sys.Now()
+	again := now >= e.auto.retry
+	if again {
+		e.auto.retry = now + retryRefused
+	}
 	for _, w := range e.auto.watchers {
 		if err := w.scanner.Scan(&w.result); err != nil {
 			e.log.Limited("scan").Warn(err.Error())
@@ -82,10 +96,13 @@ func (e *engine) scan() time.Duration {
 			w.exclude(n)
 		}
 		for _, n := range w.lanes {
+			if again {
+				n.refused = portscan.Ports{}
+			}
 			changed = e.follow(n, w.want(n, &e.auto)) || changed
 		}
 	}
-	return e.auto.policy.Next(time.Duration(sys.Now()), uint64(e.group.LastActive()), changed)
+	return e.auto.policy.Next(time.Duration(now), uint64(e.group.LastActive()), changed)
 }
 
 // exclude takes out of the result what a lane of ours has bound on this side.
@@ -118,13 +135,7 @@ func (w *watcher) want(n *lane, a *auto) *portscan.Ports {
 // follow binds what is wanted and not there, and lets go of what is no longer
 // wanted. It tells whether anything changed.
 func (e *engine) follow(n *lane, want *portscan.Ports) (changed bool) {
-	changed = n.dropAuto(want, e.ports.group.Unlisten)
-	// A port that was refused is tried again once it has been gone.
-	for port := range n.refused.All() {
-		if !want.Has(port) {
-			n.refused.Remove(port)
-		}
-	}
+	changed = n.dropAuto(want, e.group.Unlisten)
 	err := n.run(func() error {
 		for port := range want.Missing(&n.taken) {
 			if !n.refused.Has(port) {
@@ -134,7 +145,7 @@ func (e *engine) follow(n *lane, want *portscan.Ports) (changed bool) {
 		return nil
 	})
 	if err == nil {
-		n.serve(e.ports.group)
+		n.serve(e.group)
 	}
 	return changed
 }
