@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -210,14 +211,16 @@ func failure(err error) answer {
 	return a
 }
 
-// serveIn starts a server in a session's namespace for the length of a test.
-func serveIn(t *testing.T, s *bed.Session, network, kind string, addrs ...string) {
+// serveIn starts a server in a session's namespace, which the test may stop before its end.
+func serveIn(t *testing.T, s *bed.Session, network, kind string, addrs ...string) (stop func()) {
 	t.Helper()
-	stop, err := s.BackgroundTool("^ready ", "serve", append([]string{network, kind}, addrs...)...)
+	end, err := s.BackgroundTool("^ready ", "serve", append([]string{network, kind}, addrs...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stop() })
+	stop = sync.OnceFunc(func() { end() })
+	t.Cleanup(stop)
+	return stop
 }
 
 // ask asks a "who" server from a session's namespace.
@@ -240,3 +243,56 @@ func anyPort(first, last int) []string {
 }
 
 func at(ip string, port int) string { return bed.HostPort(ip, strconv.Itoa(port)) }
+
+var _ = bed.Register("await", awaitTool)
+
+// awaitTool asks a "who" server until it is reached, or, with a third argument "refused", until nobody listens:
+// NETWORK ADDR [refused]. Nothing tells an outsider of a bind, so it asks again and again.
+func awaitTool(args []string) (any, error) {
+	network, addr := args[0], args[1]
+	refused := len(args) > 2
+	var last answer
+	for end := time.Now().Add(client.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		last = attempt(network, addr)
+		if last.refused() == refused && (refused || last.Local != "") {
+			return last, nil
+		}
+	}
+	return nil, fmt.Errorf("%s by %s in the end: %+v", addr, network, last)
+}
+
+func attempt(network, addr string) answer {
+	c, err := net.DialTimeout(network, addr, time.Second)
+	if err != nil {
+		return failure(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Second))
+	if network == "udp" {
+		c.Write([]byte("who?")) // a refusal shows at the read
+	}
+	a := answer{}
+	if err := json.NewDecoder(c).Decode(&a); err != nil {
+		return failure(err)
+	}
+	return a
+}
+
+// await is askTool until it works.
+func await(t *testing.T, s *bed.Session, network, addr string) answer {
+	t.Helper()
+	var a answer
+	if err := s.Tool(&a, "await", network, addr); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// awaitRefusal waits until nobody listens.
+func awaitRefusal(t *testing.T, s *bed.Session, network, addr string) {
+	t.Helper()
+	var a answer
+	if err := s.Tool(&a, "await", network, addr, "refused"); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"penne/test/bed"
+)
+
+// listens tells whether something listens on a port in a session's namespace.
+func listens(t *testing.T, s *bed.Session, network string, port int) bool {
+	t.Helper()
+	out := run(t, s, "ss", "-Hln", "--"+network, "sport = :"+strconv.Itoa(port))
+	return strings.TrimSpace(out) != ""
+}
+
+// TestAutoFollowsTheNamespace has servers come and go inside, with no option given at all.
+func TestAutoFollowsTheNamespace(t *testing.T) {
+	b, host, remote := portsBed(t)
+	s := forward(t, b)
+	for _, network := range []string{"tcp", "udp"} {
+		t.Run(network, func(t *testing.T) {
+			stop := serveIn(t, s, network, "who", anyPort(8100, 8102)...)
+			for _, ip := range []string{lo4, lo6, net4, net6} {
+				for port := 8100; port <= 8102; port++ {
+					if a := await(t, clientOf(host, remote, ip), network, at(ip, port)); a.localPort() != port {
+						t.Errorf("port %d by %s led to %+v", port, ip, a)
+					}
+				}
+			}
+			stop()
+			for _, ip := range []string{lo4, lo6, net4, net6} {
+				awaitRefusal(t, clientOf(host, remote, ip), network, at(ip, 8101))
+			}
+		})
+	}
+}
+
+// TestAutoServesBothFamilies has servers of one family inside: ports bound for IPv6 are forwarded for IPv4 too,
+// and the other way around, though nobody answers there.
+func TestAutoServesBothFamilies(t *testing.T) {
+	b, host, _ := portsBed(t)
+	s := forward(t, b)
+	serveIn(t, s, "tcp6", "who", "[::]:8111")
+	serveIn(t, s, "tcp4", "who", "0.0.0.0:8112")
+	await(t, host, "tcp", at(lo6, 8111))
+	await(t, host, "tcp", at(lo4, 8112))
+	if a := ask(t, host, "tcp", at(lo4, 8111)); a.refused() {
+		t.Errorf("a port bound for IPv6 is not forwarded for IPv4: %+v", a)
+	}
+}
+
+// TestAutoFollowsTheHost has servers come and go on the host's loopback.
+func TestAutoFollowsTheHost(t *testing.T) {
+	b, host, _ := portsBed(t)
+	s := forward(t, b)
+	for _, network := range []string{"tcp", "udp"} {
+		t.Run(network, func(t *testing.T) {
+			stop := serveIn(t, host, network, "who", "127.0.0.1:8200", "[::1]:8200")
+			await(t, s, network, at(lo4, 8200))
+			await(t, s, network, at(lo6, 8200))
+			stop()
+			awaitRefusal(t, s, network, at(lo4, 8200))
+			awaitRefusal(t, s, network, at(lo6, 8200))
+		})
+	}
+}
+
+// TestAutoBeforeTheCommand finds ports that are bound already when pasta starts: the command need not wait.
+func TestAutoBeforeTheCommand(t *testing.T) {
+	b, host, _ := portsBed(t)
+	serveIn(t, host, "tcp", "who", "127.0.0.1:8210")
+	serveIn(t, host, "udp", "who", "127.0.0.1:8211")
+	s := forward(t, b)
+	for network, port := range map[string]int{"tcp": 8210, "udp": 8211} {
+		if a := ask(t, s, network, at(lo4, port)); a.localPort() != port {
+			t.Errorf("%s: %+v", network, a)
+		}
+	}
+}
+
+// TestAutoMakesNoLoops wants listeners of pasta's own never to be led back: neither explicit ones, nor those of
+// "auto", whose reason to be would then be themselves.
+func TestAutoMakesNoLoops(t *testing.T) {
+	b, host, _ := portsBed(t)
+	s := forward(t, b, "-t", "8400,auto", "-u", "8400,auto", "-T", "8401,auto", "-U", "8401,auto")
+	for _, network := range []string{"tcp", "udp"} {
+		t.Run(network, func(t *testing.T) {
+			stopIn := serveIn(t, s, network, "who", ":8402")
+			stopOut := serveIn(t, host, network, "who", "127.0.0.1:8403")
+			await(t, host, network, at(lo4, 8402))
+			await(t, s, network, at(lo4, 8403))
+			if listens(t, s, network, 8400) {
+				t.Error("an explicit port of the host is led back")
+			}
+			if listens(t, host, network, 8401) {
+				t.Error("an explicit port inside is led back")
+			}
+			stopIn()
+			stopOut()
+			awaitRefusal(t, host, network, at(lo4, 8402))
+			awaitRefusal(t, s, network, at(lo4, 8403))
+		})
+	}
+}
+
+// TestAutoWithPorts combines "auto" with ports, exclusions and an address.
+func TestAutoWithPorts(t *testing.T) {
+	b, host, remote := portsBed(t)
+	s := forward(t, b, "-t", "127.0.0.1/auto,8500:8600,~8501", "-u", "none", "-T", "none", "-U", "none")
+	serveIn(t, s, "tcp", "who", append(anyPort(8500, 8502), ":8600")...)
+	if a := await(t, host, "tcp", at(lo4, 8500)); a.localPort() != 8600 {
+		t.Errorf("an explicit port beside auto led to %+v", a)
+	}
+	// A scan binds in the order of ports: once 8502 is there, 8501 would be.
+	await(t, host, "tcp", at(lo4, 8502))
+	if a := ask(t, host, "tcp", at(lo4, 8501)); !a.refused() {
+		t.Errorf("an excluded port led to %+v", a)
+	}
+	if a := ask(t, remote, "tcp", at(net4, 8502)); !a.refused() {
+		t.Errorf("a port for loopback alone led to %+v", a)
+	}
+}
+
+// TestAutoLeavesOthersPortsAlone has the host's own server keep its port while one inside wants the same, and
+// takes it over once it is free.
+func TestAutoLeavesOthersPortsAlone(t *testing.T) {
+	b, host, _ := portsBed(t)
+	s := forward(t, b, "-T", "none", "-U", "none")
+	stop := serveIn(t, host, "tcp", "source", ":8700")
+	serveIn(t, s, "tcp", "who", ":8700", ":8701")
+	await(t, host, "tcp", at(lo4, 8701))
+	stop()
+	await(t, host, "tcp", at(lo4, 8700))
+}
