@@ -24,6 +24,9 @@ type Family struct {
 	// DNSForward, inside, is the host's resolver DNSHost, for ports 53 and
 	// 853 of TCP and UDP (--dns-forward, --dns-host).
 	DNSForward, DNSHost wire.Addr
+	// GatewayResolves is set where the gateway is the host's resolver: then
+	// queries to it are not led to the host's loopback with the rest.
+	GatewayResolves bool
 	// Bind is the source address of outbound sockets (-o), BindIf their
 	// interface (--outbound-if4, --outbound-if6).
 	Bind   wire.Addr
@@ -71,12 +74,13 @@ func Loopback(a *wire.Addr) wire.Addr {
 // to: loopback, unspecified, multicast and broadcast, or a family that is off.
 func (r *Rules) ToHost(dst *wire.Addr, port uint16) (to wire.Addr, ok bool) {
 	f := r.Of(dst)
+	dns := port == 53 || port == 853
 	switch {
 	case !f.On, dst.IsLoopback(), dst.IsUnspecified(), dst.IsMulticast(), dst.IsBroadcast4():
 		return wire.Addr{}, false
-	case (port == 53 || port == 853) && *dst == f.DNSForward && !f.DNSHost.IsZero():
+	case dns && *dst == f.DNSForward && !f.DNSHost.IsZero():
 		return f.DNSHost, true
-	case *dst == f.HostLoopback:
+	case *dst == f.HostLoopback && !(dns && f.GatewayResolves && *dst == f.Gateway):
 		return Loopback(dst), true
 	case *dst == f.GuestMap:
 		return f.Guest, true

@@ -51,6 +51,13 @@ func TestToHost(t *testing.T) {
 		}
 	}
 	r := rules()
+	r.V4.GatewayResolves = true
+	for port, want := range map[uint16]string{53: "192.0.2.1", 853: "192.0.2.1", 80: "127.0.0.1"} {
+		dst := a("192.0.2.1")
+		if got, _ := r.ToHost(&dst, port); got != a(want) {
+			t.Errorf("a gateway that resolves: port %d leads to %v, want %s", port, got, want)
+		}
+	}
 	r.V6.On = false
 	if dst := a("2001:db8::7"); func() bool { _, ok := r.ToHost(&dst, 1); return ok }() {
 		t.Error("a family that is off is served")
