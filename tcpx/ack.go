@@ -7,9 +7,9 @@ import (
 
 // Times of the acknowledgment policy, in nanoseconds.
 const (
-	// shortPath is the round-trip time below which what the socket took is
-	// acknowledged: the socket's own queue is then as good as the remote.
-	shortPath = 1e6
+	// defaultShortPath is the round-trip time below which what the socket took
+	// is acknowledged: the socket's own queue is then as good as the remote.
+	defaultShortPath = 1e6
 	// holdSlack is how long, beyond the path's round trip, an octet may stay
 	// unacknowledged. Linux guests repeat themselves after 200 ms at least.
 	holdSlack = 100e6
@@ -40,7 +40,7 @@ func (t *TCP) measure(c *conn) {
 		return
 	}
 	c.rtt = int64(smoothed) * 1000
-	if c.lowRTT = int64(least)*1000 < shortPath; !c.lowRTT {
+	if c.lowRTT = int64(least)*1000 < t.shortPath; !c.lowRTT {
 		c.rttAt = t.env.Now + max(leastRTTAge, min(4*c.rtt, mostRTTAge))
 	}
 }

@@ -451,3 +451,32 @@ func TestHostEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleWakes: a flow on which nothing happens wakes its shard a handful of
+// times before the first keepalive, timers left over from traffic included.
+func TestIdleWakes(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	for range 10 {
+		g.Send(wire.PSH, []byte("request"))
+		g.Pass()
+		readAll(t, host, 7)
+		host.Write([]byte("answer"))
+		g.Got = nil
+		g.Ack += uint32(len(g.Next().Data))
+	}
+	g.Send(0, nil)
+	g.None()
+	wakes := 0
+	for end := r.Env.Now + 29e9; ; wakes++ {
+		at, ok := r.tcp.Next()
+		if !ok || at > end {
+			break
+		}
+		r.Env.Now = max(at, r.Env.Now+1)
+		g.None()
+	}
+	if wakes > 10 {
+		t.Errorf("%d wake-ups in 29 idle seconds", wakes)
+	}
+}

@@ -2,6 +2,7 @@ package tcpx
 
 import (
 	"errors"
+	"time"
 
 	"penne/internal/sys"
 	"penne/ring"
@@ -18,6 +19,10 @@ type Config struct {
 	// MaxTail bounds, in octets, what one flow may hold that its socket does
 	// not take; 0: 4 MiB.
 	MaxTail int
+	// ShortPath is the round-trip time of the host's path below which what the
+	// socket took is acknowledged, and not only what the remote did; 0: 1 ms,
+	// negative: never.
+	ShortPath time.Duration
 	// NoPeekOff does without SO_PEEK_OFF, as kernels before 6.9 (IPv4) and
 	// 6.11 (IPv6) make us.
 	NoPeekOff bool
@@ -53,6 +58,7 @@ type TCP struct {
 	iov        []sys.Iovec
 	secret     flow.Seed // of initial sequence numbers
 	maxTail    uint32
+	shortPath  int64
 	reserve    int // frames kept for the tap
 	challenges limiter
 	opts       [40]byte
@@ -67,12 +73,15 @@ func New(cfg Config) (*TCP, error) {
 	t := &TCP{
 		env: cfg.Env, table: flow.NewTable(cfg.Flows, cfg.Env.Seed), conns: make([]conn, cfg.Flows),
 		wheel: wheel.New(cfg.Flows, cfg.Env.Now), lastSlot: -1,
-		secret: flow.NewSeed(), maxTail: uint32(cfg.MaxTail),
+		secret: flow.NewSeed(), maxTail: uint32(cfg.MaxTail), shortPath: int64(cfg.ShortPath),
 		reserve: min(2*ring.BatchSize, cfg.Env.Pool.Size()/4),
 		iov:     make([]sys.Iovec, max(sendFrames, prefixPieces+peekFrames)),
 	}
 	if t.maxTail == 0 {
 		t.maxTail = defaultMaxTail
+	}
+	if t.shortPath == 0 {
+		t.shortPath = defaultShortPath
 	}
 	t.peeker.probe(cfg.NoPeekOff)
 	return t, nil
