@@ -74,23 +74,42 @@ func TestRootBecomesNobody(t *testing.T) {
 		in.Close()
 		r.expectLine("up 0 0")
 		want := sameIDs(c.uid, c.gid)
-		found := 0
-		for _, p := range processes(c.uid) {
+		family := r.family(c.uid)
+		for _, p := range family {
 			if got := ids(t, p.pid); got != want {
 				t.Errorf("%v is %s, want %s", p, got, want)
 			}
-			found++
 		}
-		if found != 3 {
-			t.Errorf("%d processes of user %d, want holder, command and engine", found, c.uid)
+		if len(family) != 3 {
+			t.Errorf("of user %d are %v, want holder, command and engine", c.uid, family)
 		}
 		feed.Close()
 		r.wait()
 		r.expect(4, "up 0 0\n", "")
-		if left := processes(c.uid); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
+		for _, p := range family {
+			if exists(fmt.Sprintf("/proc/%d", p.pid)) {
+				t.Errorf("left behind: %v", p)
+			}
 		}
 	}
+}
+
+// family lists the command's children and grandchildren of a uid: nobody may
+// have other processes.
+func (r *run) family(uid int) (list []process) {
+	all := processes(uid)
+	children := map[int]bool{r.Process.Pid: true}
+	for _, p := range all {
+		if p.parent == r.Process.Pid {
+			children[p.pid] = true
+		}
+	}
+	for _, p := range all {
+		if children[p.parent] {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // Root in a container may lack the capability over the system, and yet be
@@ -118,7 +137,7 @@ func TestRootJoinsNamed(t *testing.T) {
 		deleted = true
 	}
 	defer del()
-	const uid = 4000003
+	uid := firstUID()
 	pid := u.daemon("--runas", strconv.Itoa(uid), "--netns", name)
 	if got := ids(t, pid); got != sameIDs(uid, uid) {
 		t.Errorf("the engine is %s", got)
@@ -140,7 +159,7 @@ func TestRootJoinsProcess(t *testing.T) {
 	u := newUser(t)
 	target := u.target()
 	pidFile := filepath.Join(root.dir, "pid")
-	const uid = 4000004
+	uid := firstUID()
 	r := root.start("pasta", "--config-net", "-f", "-P", pidFile, "--runas", strconv.Itoa(uid), target.pid())
 	root.awaitFile(r, pidFile)
 	if !hasTap(t, target.pid()) {
