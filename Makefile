@@ -24,7 +24,7 @@ help: ## list the targets
 
 build: ## build bin/penne and its names bin/pasta and bin/passt
 	@mkdir -p bin
-	$(STATIC) build -trimpath -ldflags '-s -w' -o bin/penne ./cmd/penne
+	$(STATIC) build -trimpath -ldflags '-s -w -E penne/internal/sys.entry' -o bin/penne ./cmd/penne
 	@ln -sf penne bin/pasta
 	@ln -sf penne bin/passt
 
