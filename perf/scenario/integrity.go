@@ -20,7 +20,7 @@ func integrityRows() []Row {
 			rows = append(rows, Row{
 				Name:  fmt.Sprintf("integrity/%s/x%d", direction, streams),
 				Peers: report.Subjects, Once: true,
-				Metrics: []Metric{{Unit: "wrong of 4 GiB", Targets: []report.Target{report.Within(0)}}},
+				Metrics: []Metric{{Unit: "streams wrong", Targets: []report.Target{report.Within(0)}}},
 				Sample: func(e *Env) (Figures, error) {
 					return e.checked(direction, streams, total/int64(streams))
 				},
@@ -29,7 +29,7 @@ func integrityRows() []Row {
 	}
 	return append(rows, Row{
 		Name: "integrity/short", Peers: report.Subjects, Once: true,
-		Metrics: []Metric{{Unit: "failed of 10,000", Targets: []report.Target{report.Within(0)}}},
+		Metrics: []Metric{{Unit: "connections failed", Targets: []report.Target{report.Within(0)}}},
 		Sample:  (*Env).shortConnections,
 	})
 }
