@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/ipv6"
+
 	"penne/test/bed"
 	"penne/test/client"
 )
@@ -154,19 +156,43 @@ func serveAt(network, kind, addr string) (string, error) {
 	return l.Addr().String(), nil
 }
 
+// serveDatagrams answers from the address that was written to: a machine with several would else choose one.
 func serveDatagrams(c net.PacketConn, kind string) {
+	p := ipv6.NewPacketConn(c)
+	// An IPv4 socket refuses, and is bound to one address in these tests.
+	wildcard := p.SetControlMessage(ipv6.FlagDst, true) == nil
 	buf := make([]byte, 1<<16)
 	for {
-		n, from, err := c.ReadFrom(buf)
+		n, back, from, err := readDatagram(c, p, wildcard, buf)
 		if err != nil {
 			continue
 		}
-		reply := buf[:n]
-		if kind == "who" {
-			reply, _ = json.Marshal(answer{Local: c.LocalAddr().String(), Remote: from.String()})
+		reply, local := buf[:n], *c.LocalAddr().(*net.UDPAddr)
+		if back != nil {
+			local.IP = back.Src
 		}
-		c.WriteTo(reply, from)
+		if kind == "who" {
+			reply, _ = json.Marshal(answer{Local: local.String(), Remote: from.String()})
+		}
+		if back != nil {
+			p.WriteTo(reply, back, from)
+		} else {
+			c.WriteTo(reply, from)
+		}
 	}
+}
+
+// readDatagram reads from c, and how to answer from where it was written to if that can be told.
+func readDatagram(c net.PacketConn, p *ipv6.PacketConn, wildcard bool, buf []byte) (int, *ipv6.ControlMessage, net.Addr, error) {
+	if !wildcard {
+		n, from, err := c.ReadFrom(buf)
+		return n, nil, from, err
+	}
+	n, cm, from, err := p.ReadFrom(buf)
+	if err != nil || cm == nil {
+		return n, nil, from, err
+	}
+	return n, &ipv6.ControlMessage{Src: cm.Dst}, from, nil
 }
 
 // askTool asks a "who" server: NETWORK ADDR [LOCAL]. UDP that gets no answer in the given time fails with

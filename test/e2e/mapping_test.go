@@ -1,0 +1,150 @@
+package e2e
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"penne/test/bed"
+)
+
+// noForward are the options of a session without forwarded ports.
+var noForward = []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
+
+// TestMappingOfTheHost reaches the host by the addresses that stand for it inside. "" is a refusal by whoever has
+// the address for real: the remote machine has the gateway's, nobody has the others.
+func TestMappingOfTheHost(t *testing.T) {
+	const (
+		port = 9100
+		map4 = "192.0.2.9"
+		map6 = "2001:db8:9::9"
+	)
+	b, host, _ := portsBed(t)
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, host, network, "who", at(lo4, port), at(lo6, port), at(net4, port), at(net6, port))
+	}
+	for _, c := range []struct {
+		options []string
+		want    map[string]string // the host's address that is reached, by address inside
+	}{
+		{nil, map[string]string{bed.GatewayIP4: lo4, bed.GatewayIP6: lo6}},
+		{[]string{"--map-host-loopback", map4}, map[string]string{map4: lo4, bed.GatewayIP4: "", bed.GatewayIP6: lo6}},
+		{
+			[]string{"--map-host-loopback", map4, "--map-host-loopback", map6},
+			map[string]string{map4: lo4, map6: lo6, bed.GatewayIP4: "", bed.GatewayIP6: ""},
+		},
+		{[]string{"--map-host-loopback", "none"}, map[string]string{bed.GatewayIP4: "", bed.GatewayIP6: ""}},
+		{[]string{"--no-map-gw"}, map[string]string{bed.GatewayIP4: "", bed.GatewayIP6: ""}},
+		{
+			[]string{"--no-map-gw", "--map-guest-addr", map4, "--map-guest-addr", map6},
+			map[string]string{map4: net4, map6: net6, bed.GatewayIP4: ""},
+		},
+		{
+			[]string{"--map-guest-addr", map4, "--map-guest-addr", "none"},
+			map[string]string{bed.GatewayIP4: lo4, bed.GatewayIP6: lo6},
+		},
+	} {
+		t.Run(strings.Join(c.options, " "), func(t *testing.T) {
+			s := forward(t, b, append(append([]string{}, noForward...), c.options...)...)
+			for addr, want := range c.want {
+				for _, network := range []string{"tcp", "udp"} {
+					a := ask(t, s, network, at(addr, port))
+					if a.localIP() != want || want == "" && !a.refused() || want != "" && a.remoteIP() != want {
+						t.Errorf("%s by %s reached %+v, want %q", addr, network, a, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestSecondAddressOfTheHost forwards ports of an address that is not the first, and answers from it.
+func TestSecondAddressOfTheHost(t *testing.T) {
+	b, _, remote := portsBed(t)
+	second := map[string]string{"v4": "198.51.100.77", "v6": "2001:db8:1::77"}
+	inHost(t, b, "ip", "addr", "add", second["v4"]+"/24", "dev", bed.Link)
+	inHost(t, b, "ip", "addr", "add", second["v6"]+"/64", "dev", bed.Link)
+	s := forward(t, b, "-t", "8000", "-u", "8000", "-T", "none", "-U", "none")
+	got := addresses(t, s)[bed.Link].globals()
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, s, network, "who", ":8000")
+		for _, ip := range second {
+			if !strings.Contains(got, ip) {
+				t.Errorf("the namespace has %s, without %s", got, ip)
+			}
+			// A connected UDP client takes answers from the address it wrote to, and from no other.
+			if a := ask(t, remote, network, at(ip, 8000)); a.remoteIP() != ipOf(a.From) || a.Text != "" {
+				t.Errorf("%s by %s: %+v", ip, network, a)
+			}
+		}
+	}
+}
+
+// TestClientIsTheGateway connects from the router itself, whose address inside stands for the host's loopback.
+func TestClientIsTheGateway(t *testing.T) {
+	b, _, remote := portsBed(t)
+	s := forward(t, b, "-t", "8000", "-u", "8000", "-T", "none", "-U", "none")
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, s, network, "who", ":8000")
+		eachFamily(t, func(t *testing.T, f family) {
+			a := ask(t, remote, network, at(f.host, 8000), at(f.gateway, 0))
+			if a.remoteIP() != f.gateway || a.Text != "" {
+				t.Errorf("by %s: %+v", network, a)
+			}
+		})
+	}
+}
+
+// addLinkLocal gives a namespace a link-local address that can be used at once.
+func addLinkLocal(t *testing.T, n *bed.NS, ip string) {
+	t.Helper()
+	res, err := n.Run(bed.Spec{Argv: []string{"ip", "addr", "add", ip + "/64", "dev", bed.Link, "nodad"}, Root: true})
+	if err != nil || res.Status != 0 {
+		t.Fatal(err, res.Stderr)
+	}
+}
+
+// TestLinkLocal connects by link-local addresses, in and out.
+func TestLinkLocal(t *testing.T) {
+	const hostAddr, remoteAddr = "fe80::a:2", "fe80::a:3"
+	b, _, remote := portsBed(t)
+	addLinkLocal(t, b.Host, hostAddr)
+	addLinkLocal(t, b.Remote, remoteAddr)
+	s := forward(t, b, "-t", "8000", "-u", "8000", "-T", "none", "-U", "none")
+	zone := "%" + bed.Link
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, s, network, "who", ":8000")
+		in := ask(t, remote, network, at(hostAddr+zone, 8000), at(remoteAddr+zone, 0))
+		if from, err := netip.ParseAddr(in.remoteIP()); err != nil || !from.IsLinkLocalUnicast() {
+			t.Errorf("in by %s: %+v", network, in)
+		}
+		serveIn(t, remote, network, "who", at(remoteAddr+zone, 8001))
+		out := ask(t, s, network, at(remoteAddr+zone, 8001))
+		if from, err := netip.ParseAddr(out.remoteIP()); err != nil || !from.IsLinkLocalUnicast() {
+			t.Errorf("out by %s: %+v", network, out)
+		}
+	}
+}
+
+// TestMulticastGoesNowhere sends to groups, which no socket of ours may stand for, and to broadcast addresses;
+// forwarding goes on.
+func TestMulticastGoesNowhere(t *testing.T) {
+	need(t, "socat")
+	b, s := connect(t)
+	remote := direct(t, b, b.Remote)
+	for _, to := range []string{
+		"UDP4-DATAGRAM:224.0.0.251:5353", "UDP4-DATAGRAM:239.1.2.3:5353", "UDP4-DATAGRAM:255.255.255.255:5353,broadcast",
+		"UDP4-DATAGRAM:198.51.100.255:5353,broadcast", "UDP6-DATAGRAM:[ff02::fb%" + bed.Link + "]:5353",
+		"UDP6-DATAGRAM:[ff05::1]:5353",
+	} {
+		if res, err := s.RunInput([]byte("anybody?"), "socat", "-u", "-", to); err != nil || res.Status != 0 {
+			t.Errorf("%s: %v %s", to, err, res.Stderr)
+		}
+	}
+	serveIn(t, remote, "udp", "who", ":5353")
+	eachFamily(t, func(t *testing.T, f family) {
+		if a := ask(t, s, "udp", at(f.remote, 5353)); a.Text != "" {
+			t.Errorf("after multicast: %+v", a)
+		}
+	})
+}
