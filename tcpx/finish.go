@@ -49,7 +49,7 @@ func (t *TCP) remove(c *conn) {
 // resetHost ends a flow that the guest ended: the remote gets a RST.
 func (t *TCP) resetHost(c *conn) {
 	if c.fd >= 0 {
-		sys.CloseReset(int(c.fd))
+		sys.Reset(int(c.fd))
 		c.fd = -1
 	}
 	t.env.Count.TCPReset++
@@ -76,7 +76,7 @@ func (t *TCP) resetGuest(c *conn) {
 // abort ends a flow towards both ends.
 func (t *TCP) abort(c *conn) {
 	if c.fd >= 0 {
-		sys.CloseReset(int(c.fd))
+		sys.Reset(int(c.fd))
 		c.fd = -1
 	}
 	t.resetGuest(c)

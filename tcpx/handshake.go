@@ -299,7 +299,7 @@ func (t *TCP) Accept(fd int, in Inbound) bool {
 	hash := t.table.Hash(&key)
 	c := t.newInbound(&key, hash)
 	if c == nil {
-		sys.CloseReset(fd)
+		sys.Reset(fd)
 		return false
 	}
 	c.fd = int32(fd)

@@ -75,12 +75,3 @@ func TCPRTT(fd int) (smoothed, least uint32, errno Errno) {
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	return info.Rtt, info.Min_rtt, errno
 }
-
-// CloseReset closes the stream socket fd so that its peer gets a RST (SO_LINGER
-// with a time of 0, socket(7)).
-func CloseReset(fd int) Errno {
-	l := unix.Linger{Onoff: 1}
-	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
-		uintptr(unsafe.Pointer(&l)), unsafe.Sizeof(l), 0)
-	return Close(fd)
-}
