@@ -136,11 +136,14 @@ func (w *watcher) want(n *lane, a *auto) *portscan.Ports {
 // wanted. It tells whether anything changed.
 func (e *engine) follow(n *lane, want *portscan.Ports) (changed bool) {
 	changed = n.dropAuto(want, e.group.Unlisten)
+	want.RemoveAll(&n.taken)
+	want.RemoveAll(&n.refused)
+	if want.Len() == 0 {
+		return changed // and the thread in the namespace sleeps on
+	}
 	err := n.run(func() error {
-		for port := range want.Missing(&n.taken) {
-			if !n.refused.Has(port) {
-				changed = n.bindAuto(port) || changed
-			}
+		for port := range want.All() {
+			changed = n.bindAuto(port) || changed
 		}
 		return nil
 	})
