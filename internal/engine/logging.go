@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -19,7 +18,7 @@ func (e *engine) openLog() error {
 	case c.File != "":
 		f, err := log.OpenFile(c.File, c.Size)
 		if err != nil {
-			return fmt.Errorf("open log file: %w", err)
+			return err
 		}
 		o.File = f
 	default:
