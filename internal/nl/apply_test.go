@@ -109,3 +109,20 @@ func TestApplyLingers(t *testing.T) {
 		}
 	})
 }
+
+// TestApplyBesideAnAdvertisedRoute wants IPv6's default route next to one of the
+// same metric that the kernel made of a router advertisement.
+func TestApplyBesideAnAdvertisedRoute(t *testing.T) {
+	first := mustTemplate(t, Options{}, lines()...)
+	second := mustTemplate(t, Options{}, lines("-6 route change default via 2001:db8:1::9")...)
+	guest(t, config(&first), func(c *Conn, rep Report) {
+		ipCmds(t, "-6 route append default via fe80::99 dev up0 proto ra metric 1024")
+		noProblems(t, c.Apply(rep.Index, &first, &second, 0))
+		show := ipShow(t, "-6 route show default")
+		for _, want := range []string{"via 2001:db8:1::9", "via fe80::99"} {
+			if !strings.Contains(show, want) {
+				t.Errorf("no default route %s:\n%s", want, show)
+			}
+		}
+	})
+}

@@ -98,12 +98,18 @@ func (r *Route) describe() string {
 
 var errEncap = errors.New("routes that encapsulate are not copied")
 
-// addRoute adds one route on the interface.
+// addRoute adds one route on the interface. EEXIST means that it is there. In
+// IPv6 that must not be asked for: a default route which the guest has by a
+// router advertisement, of the same metric, would do, but is another one.
 func (c *Conn) addRoute(index int32, r *Route) error {
 	if r.Encap {
 		return errEncap
 	}
-	return c.change(sys.RtmNewRoute, sys.NlmCreate|sys.NlmExcl, r.body(index))
+	flags := sys.NlmCreate
+	if r.Is4() {
+		flags |= sys.NlmExcl
+	}
+	return c.change(sys.RtmNewRoute, flags, r.body(index))
 }
 
 // delRoute deletes one route of the interface.
