@@ -1,0 +1,357 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"penne/internal/netns"
+	"penne/internal/sys"
+	"penne/test/bed"
+	"penne/test/client"
+)
+
+// none forwards nothing.
+var none = []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
+
+// scratch is a file in a directory that pasta's user may write to.
+func scratch(t *testing.T, b *bed.Bed, name string) string {
+	t.Helper()
+	dir, err := b.ScratchDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// wants fails the test unless a text has all of the parts.
+func wants(t *testing.T, what, text string, parts ...string) {
+	t.Helper()
+	for _, p := range parts {
+		if !strings.Contains(text, p) {
+			t.Errorf("%s: no %q in\n%s", what, p, text)
+		}
+	}
+}
+
+func TestWhatIsSaidAtTheStart(t *testing.T) {
+	b := newBed(t)
+	base := append([]string{"--config-net", "-f"}, none...)
+	res := pasta(t, b, append(base, "--dns-forward", "169.254.1.1", "--dns-host", "192.0.2.53", "--", "true")...)
+	wants(t, "by default", res.Stderr, "tap "+bed.Link+" with ",
+		"IPv4 after "+bed.Link+": "+bed.HostIP4+"/24; router "+bed.GatewayIP4, "IPv6 after "+bed.Link+": "+bed.HostIP6+"/64",
+		"169.254.1.1 leads to 192.0.2.53")
+	if strings.Contains(res.Stderr, "steered") {
+		t.Errorf("more than information by default:\n%s", res.Stderr)
+	}
+	res = pasta(t, b, append(base, "-d", "--", "true")...)
+	wants(t, "-d", res.Stderr, "queues are steered by")
+	res = pasta(t, b, append(base, "-q", "-e", "--", "true")...)
+	if res.Stdout+res.Stderr != "" {
+		t.Errorf("-q says %s%s", res.Stdout, res.Stderr)
+	}
+}
+
+func TestTracedPackets(t *testing.T) {
+	b := newBed(t)
+	argv := append([]string{"--config-net", "-f", "--trace"}, none...)
+	res := pasta(t, b, append(argv, "--", "ping", "-c1", bed.RemoteIP4)...)
+	wants(t, "--trace", res.Stderr, "from guest: ICMP "+bed.HostIP4+" > "+bed.RemoteIP4+" type 8",
+		"to guest: ICMP "+bed.RemoteIP4+" > "+bed.HostIP4+" type 0")
+}
+
+func TestLogFile(t *testing.T) {
+	b := newBed(t)
+	file := scratch(t, b, "log")
+	argv := append([]string{"--config-net", "-f", "-l", file}, none...)
+	res := pasta(t, b, append(argv, "--", "true")...)
+	if res.Stderr != "" {
+		t.Errorf("standard error beside a log file: %s", res.Stderr)
+	}
+	wants(t, "log file", readFile(t, file), "INFO: tap "+bed.Link)
+	res = pasta(t, b, append(argv, "-i", "rigatoni", "--", "true")...)
+	why := "template interface rigatoni does not exist"
+	if res.Status != 1 || res.Stderr != "pasta: "+why+"\n" {
+		t.Errorf("failure with a log file: status %d, %q", res.Status, res.Stderr)
+	}
+	wants(t, "log file", readFile(t, file), "INFO: tap "+bed.Link, "ERROR: "+why)
+	res = pasta(t, b, append(argv, "-l", "/rigatoni/log", "--", "true")...)
+	if res.Status != 1 || strings.Count(res.Stderr, "\n") != 1 || !strings.Contains(res.Stderr, "/rigatoni/log") {
+		t.Errorf("log file that cannot be: status %d, %q", res.Status, res.Stderr)
+	}
+}
+
+// TestLogSize has a packet in each line, of which the last ones stay.
+func TestLogSize(t *testing.T) {
+	const limit = 4096
+	b := newBed(t)
+	file := scratch(t, b, "log")
+	argv := append([]string{"--config-net", "-f", "--trace", "-l", file, "--log-size", strconv.Itoa(limit)}, none...)
+	pasta(t, b, append(argv, "--", "sh", "-c", "ping -c100 -A -q "+bed.RemoteIP4+"; ping -c1 "+bed.GatewayIP6)...)
+	text := readFile(t, file)
+	if len(text) > limit || len(text) < limit/2 {
+		t.Errorf("%d bytes in a file of at most %d", len(text), limit)
+	}
+	wants(t, "the last packets", text, "> "+bed.GatewayIP6+" type 128")
+	if strings.Contains(text, "INFO: tap ") {
+		t.Error("the first line is still there")
+	}
+}
+
+// TestCapture wants a file in which a reader finds what crossed the tap, whichever shard saw it.
+func TestCapture(t *testing.T) {
+	need(t, "tcpdump")
+	need(t, "capinfos")
+	b := newBed(t)
+	file := scratch(t, b, "pcap")
+	srv := serve(t, b.Remote, bed.RemoteIP4, bed.EchoTCP)
+	s, err := b.Pasta(append(append([]string{pastaBinary(t)}, quiet...), "--queues", "2", "--pcap", file)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s, "ping", "-c3", "-A", bed.RemoteIP4)
+	if o := tool(t, s, "short", srv.Addr.String(), "20", "4"); o.Bytes != 20 {
+		t.Fatalf("%+v", o)
+	}
+	wantBytes(t, tool(t, s, "echo", srv.Addr.String(), "1", "1000000"), 1, 1000000)
+	if status := s.Close(); status != 0 {
+		t.Fatalf("status %d: %s", status, s.Proc.Stderr)
+	}
+	inHost(t, b, "capinfos", file) // fails for a file that is cut
+	for filter, want := range map[string]int{
+		"icmp and src " + bed.HostIP4:                           3,
+		"icmp and src " + bed.RemoteIP4:                         3,
+		"tcp[tcpflags] == tcp-syn":                              21,
+		"tcp[tcpflags] == tcp-syn|tcp-ack":                      21,
+		"tcp[tcpflags] & tcp-rst != 0":                          0,
+		"tcp[tcpflags] & tcp-fin != 0 and src " + bed.RemoteIP4: 21,
+	} {
+		out := inHost(t, b, "tcpdump", "-nr", file, filter)
+		if n := strings.Count(out, "\n"); n != want {
+			t.Errorf("%s: %d packets, want %d:\n%s", filter, n, want, out)
+		}
+	}
+}
+
+func TestCaptureThatCannotBe(t *testing.T) {
+	b := newBed(t)
+	res := pasta(t, b, append(quiet, "--pcap", "/rigatoni/pcap", "--", "echo", "ran")...)
+	if res.Status != 1 || res.Stdout != "" || strings.Count(res.Stderr, "\n") != 1 || !strings.Contains(res.Stderr, "/rigatoni/pcap") {
+		t.Errorf("status %d, %q, %q", res.Status, res.Stdout, res.Stderr)
+	}
+}
+
+func TestStatistics(t *testing.T) {
+	b := newBed(t)
+	s := attach(t, b, "--queues", "2", "--stats", "1")
+	run(t, s, "ping", "-c3", "-A", bed.RemoteIP4)
+	text := awaitStderr(t, s, "ping flows")
+	wants(t, "--stats", text, "total", "shard 0", "shard 1", "frames from guest")
+}
+
+// TestStatisticsBySignal asks the engine of a quiet pasta.
+func TestStatisticsBySignal(t *testing.T) {
+	b := newBed(t)
+	s := attach(t, b)
+	run(t, s, "ping", "-c1", bed.RemoteIP4)
+	if err := syscall.Kill(serving(t, s), syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	awaitStderr(t, s, "ping flows")
+}
+
+// awaitStderr waits for pasta to say something.
+func awaitStderr(t *testing.T, s *bed.Session, part string) string {
+	t.Helper()
+	for end := time.Now().Add(client.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if text := s.Proc.Stderr.String(); strings.Contains(text, part) {
+			return text
+		}
+	}
+	t.Fatalf("no %q in the end: %s", part, s.Proc.Stderr)
+	return ""
+}
+
+// serving finds the process of pasta that forwards.
+func serving(t *testing.T, s *bed.Session) int {
+	t.Helper()
+	for _, pid := range s.Processes() {
+		if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(line), "penne: engine") {
+			return pid
+		}
+	}
+	t.Fatal("no process is the engine")
+	return 0
+}
+
+// TestOneThreadMayConfigure reads the capabilities of all threads of the engine: one keeps what following the host
+// takes, and which -T and -U need for low ports.
+func TestOneThreadMayConfigure(t *testing.T) {
+	b := newBed(t)
+	for _, c := range []struct {
+		name    string
+		options []string
+		want    string
+	}{
+		{"configures", quiet, "0000000000001400"},
+		{"does not", append([]string{"-f", "-q"}, none...), "0000000000000400"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := start(t, b, c.options...)
+			counts := map[string]int{}
+			tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", serving(t, s)))
+			for _, file := range tasks {
+				_, rest, _ := strings.Cut(readFile(t, file), "CapEff:\t")
+				counts[rest[:16]]++
+			}
+			if counts[c.want] != 1 || counts["0000000000000000"] != len(tasks)-1 || len(tasks) < 3 {
+				t.Errorf("capabilities of threads: %v, want one of %s", counts, c.want)
+			}
+		})
+	}
+}
+
+// TestOutboundSource binds sockets to another address of the host, and to its interface.
+func TestOutboundSource(t *testing.T) {
+	b := newBed(t)
+	onHost(t, b, "addr", "add", otherIP4+"/24", "dev", bed.Link)
+	onHost(t, b, "-6", "addr", "add", otherIP6+"/64", "dev", bed.Link, "nodad", "preferred_lft", "0")
+	s := attach(t, b, "-o", otherIP4, "-o", otherIP6, "--outbound-if4", bed.Link, "--outbound-if6", bed.Link)
+	remote, host := direct(t, b, b.Remote), direct(t, b, b.Host)
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, remote, network, "who", at(bed.RemoteIP4, 7000), at(bed.RemoteIP6, 7000))
+		for ip, want := range map[string]string{bed.RemoteIP4: otherIP4, bed.RemoteIP6: otherIP6} {
+			if a := ask(t, s, network, at(ip, 7000)); a.remoteIP() != want {
+				t.Errorf("%s to %s: comes as %+v, want %s", network, ip, a, want)
+			}
+		}
+		serveIn(t, host, network, "who", "127.0.0.1:7001")
+		if a := ask(t, s, network, at(bed.GatewayIP4, 7001)); a.localIP() != "127.0.0.1" {
+			t.Errorf("%s to the host's loopback: %+v", network, a)
+		}
+	}
+}
+
+// TestSpliceOnly has no interface inside, yet forwards between the loopbacks.
+func TestSpliceOnly(t *testing.T) {
+	b := newBed(t)
+	s := start(t, b, "-f", "-q", "--splice-only", "-t", "7000", "-u", "7000", "-T", "7001", "-U", "7001")
+	if links := addresses(t, s); len(links) != 1 {
+		t.Errorf("interfaces inside: %v", links)
+	}
+	host, remote := direct(t, b, b.Host), direct(t, b, b.Remote)
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, s, network, "who", "127.0.0.1:7000", "[::1]:7000")
+		serveIn(t, host, network, "who", "127.0.0.1:7001", "[::1]:7001")
+		for _, ip := range []string{"127.0.0.1", "::1"} {
+			if a := ask(t, host, network, at(ip, 7000)); a.localIP() != ip {
+				t.Errorf("%s in to %s: %+v", network, ip, a)
+			}
+			if a := ask(t, s, network, at(ip, 7001)); a.localIP() != ip {
+				t.Errorf("%s out to %s: %+v", network, ip, a)
+			}
+		}
+	}
+	if a := ask(t, remote, "tcp", at(bed.HostIP4, 7000)); a.Errno == 0 {
+		t.Errorf("a client that is not local: %+v", a)
+	}
+}
+
+// TestAdoptedTap passes on a tap that was made in the namespace before.
+func TestAdoptedTap(t *testing.T) {
+	b := newBed(t)
+	holder, err := b.Host.Start(bed.Spec{Argv: []string{"unshare", "-Urn", "sh", "-c", "echo up; exec sleep 1000"}, Ready: "^up$"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Kill()
+	pid := strconv.Itoa(holder.PID())
+	tap := tapIn(t, "/proc/"+pid+"/ns/net", "ravioli")
+	defer tap.Close()
+	program, err := b.Stage(pastaBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	argv := append([]string{program, "--config-net", "-f", "--fd", "3"}, none...)
+	p, err := b.Host.Start(bed.Spec{Argv: append(argv, pid), Files: []*os.File{tap}, Ready: "^tap ravioli with 1 queue$"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := b.Host.Run(bed.Spec{Argv: []string{"nsenter", "-t", pid, "-n", "ping", "-c1", bed.RemoteIP4}, Root: true})
+	if err != nil || res.Status != 0 {
+		t.Errorf("ping: %v, %+v", err, res)
+	}
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(); status != 0 {
+		t.Errorf("status %d: %s", status, p.Stderr)
+	}
+}
+
+// tapIn makes a tap in the network namespace at path.
+func tapIn(t *testing.T, path, name string) *os.File {
+	t.Helper()
+	ns, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	fd := -1
+	err = netns.Do(ns, func() (err error) {
+		if fd, err = sys.OpenTun(); err == nil {
+			_, err = sys.TunSetIff(fd, name, sys.IFF_TAP|sys.IFF_NO_PI|sys.IFF_VNET_HDR)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "tap")
+}
+
+// TestDHCP lets a DHCP client configure IPv4.
+func TestDHCP(t *testing.T) {
+	need(t, "udhcpc")
+	b := newBed(t)
+	script := filepath.Join(b.Dir(), "lease")
+	writeFile(t, script, "#!/bin/sh\n[ \"$1\" = bound ] && set\nexit 0\n")
+	if err := os.Chmod(script, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, b, append([]string{"-f", "-q", "-m", "9000", "-D", "192.0.2.53", "-D", "2001:db8::53", "--dhcp-dns",
+		"-S", "a.example b.example", "--dhcp-search", "-H", "penne"}, none...)...)
+	run(t, s, "ip", "link", "set", bed.Link, "up")
+	wants(t, "lease", run(t, s, "udhcpc", "-i", bed.Link, "-nqf", "-O", "search", "-O", "mtu", "-s", script),
+		"ip='"+bed.HostIP4+"'", "mask='24'", "router='"+bed.GatewayIP4+"'", "dns='192.0.2.53'", "mtu='9000'",
+		"search='a.example b.example'", "hostname='penne'")
+}
+
+// TestTermClosesListenersForASuccessor stops pasta under many connections, and binds its port at once.
+func TestTermClosesListenersForASuccessor(t *testing.T) {
+	b := newBed(t)
+	host := direct(t, b, b.Host)
+	for range 3 {
+		s, err := b.Pasta(append(append([]string{pastaBinary(t)}, forwarding...), "-t", "7000", "-u", "none", "-T", "none", "-U", "none")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serveIn(t, s, "tcp", "who", "0.0.0.0:7000")
+		if a := ask(t, host, "tcp", "127.0.0.1:7000"); a.Local == "" {
+			t.Errorf("%+v", a)
+		}
+		s.Terminate()
+	}
+}
