@@ -111,7 +111,11 @@ func (s *Shard) accept(slot int32) {
 		return
 	}
 	var peer sys.Sockaddr
-	for range acceptBatch {
+	for taken := range acceptBatch {
+		if len(s.listen.parked) == maxParked && !l.Inside {
+			s.restListener(slot) // unpark ends this rest
+			return
+		}
 		fd, errno := sys.Accept(l.FD, &peer)
 		switch errno {
 		case 0:
@@ -121,9 +125,27 @@ func (s *Shard) accept(slot int32) {
 			s.restListener(slot)
 			return
 		case sys.EAGAIN:
+			if taken > 0 {
+				s.yield(slot)
+			}
 			return
 		default: // the connection failed before we took it (accept(2)): the next one
 		}
+	}
+	s.yield(slot)
+}
+
+// yield lets the other shards have the listener's next connections: the kernel
+// wakes the first idle one in the order in which they came to watch it, so
+// that one shard would get all that come one after the other.
+func (s *Shard) yield(slot int32) {
+	if len(s.group.shards) == 1 {
+		return
+	}
+	s.env.Epoll.Del(s.listen.all[slot].FD)
+	if !s.arm(slot) {
+		s.listen.resting = append(s.listen.resting, slot)
+		s.listen.until = s.env.Now + retryAccept
 	}
 }
 
@@ -215,13 +237,15 @@ func (s *Shard) inside(p parked) {
 	s.listen.parked = append(s.listen.parked, p)
 }
 
-// unpark tries parked connections again, oldest first.
+// unpark tries parked connections again, oldest first. Listeners that rest may
+// go on at once.
 func (s *Shard) unpark() {
 	waiting := s.listen.parked
 	s.listen.parked = make([]parked, 0, maxParked)
 	for _, p := range waiting {
 		s.inside(p)
 	}
+	s.listen.until = s.env.Now
 }
 
 func (s *Shard) join(a, b int, to *wire.Addr, port uint16) {
