@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"penne/test/bed"
+)
+
+// limited starts pasta with a limit of open files, which its command shares.
+func limited(t *testing.T, b *bed.Bed, files int, options ...string) *bed.Session {
+	t.Helper()
+	limit := fmt.Sprintf("--nofile=%d:%d", files, files)
+	argv := append([]string{"/usr/bin/prlimit", limit, staged(t, b)}, "--config-net", "-f")
+	s, err := b.Pasta(append(argv, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// crowd holds connections to an echo server until it is stopped.
+func crowd(t *testing.T, s *bed.Session, addr string, n int) (stop func()) {
+	t.Helper()
+	return gather(t, s, "^holding "+strconv.Itoa(n)+"$", addr, strconv.Itoa(n), "echo")
+}
+
+func gather(t *testing.T, s *bed.Session, ready string, args ...string) (stop func()) {
+	t.Helper()
+	end, err := s.BackgroundTool(ready, "hold", args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { end() }
+}
+
+// TestNoDescriptorLeft opens more connections than the limit of files allows. Those that exist go on, and when
+// some end, new ones are served.
+func TestNoDescriptorLeft(t *testing.T) {
+	b, host, remote := portsBed(t)
+	for _, c := range []struct {
+		name   string
+		client *bed.Session
+		addr   string
+	}{{"bypass", host, lo4}, {"tap", remote, net4}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := limited(t, b, 900, append(noForward, "-t", "8000-8002")...)
+			serveIn(t, s, "tcp", "echo", ":8000", ":8001")
+			serveIn(t, s, "tcp", "who", ":8002")
+			stopOld, err := c.client.BackgroundTool("^kept", "keep", at(c.addr, 8001))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stopOld()
+			// The backlog takes what the process cannot.
+			stop := gather(t, c.client, "^holding", at(c.addr, 8000), "1500")
+			// More than 200 of them exhaust what there is.
+			if used := countFDs(engineOf(t, s), "socket:"); used < 200 {
+				t.Errorf("%d sockets with 1500 clients", used)
+			}
+			stop()
+			await(t, c.client, "tcp", at(c.addr, 8002)) // those that end are on their way
+			o := tool(t, c.client, "short", at(c.addr, 8000), "200", "16")
+			if o.Bytes != 200 || o.Fails != 0 {
+				t.Errorf("after the crowd: %+v", o)
+			}
+		})
+	}
+}
+
+// TestNamespaceDiesWithACrowd ends the namespace's last process with thousands of connections open both ways.
+func TestNamespaceDiesWithACrowd(t *testing.T) {
+	const n = 2500
+	b, host, remote := portsBed(t)
+	s := forward(t, b, append(noForward, "-t", "8000-8001")...)
+	serveIn(t, s, "tcp", "echo", ":8000", ":8001")
+	stopHost, stopRemote := crowd(t, host, at(lo4, 8000), n), crowd(t, remote, at(net4, 8001), n)
+	defer stopHost()
+	defer stopRemote()
+	processes := s.Processes()
+	if used := countFDs(engineOf(t, s), "socket:"); used < 3*n {
+		t.Errorf("%d sockets for %d connections", used, 2*n)
+	}
+	s.Close() // waits for pasta's end
+	for _, pid := range processes {
+		if err := syscall.Kill(pid, 0); err == nil {
+			t.Errorf("process %d is still there", pid)
+		}
+	}
+	left := inHost(t, b, "ss", "-Htln", "sport = :8000 or sport = :8001")
+	if left != "" {
+		t.Errorf("listeners are left: %s", left)
+	}
+}
+
+// TestTermWithACrowd stops pasta with a thousand connections open; peers are told.
+func TestTermWithACrowd(t *testing.T) {
+	const n = 1000
+	b, host, remote := portsBed(t)
+	s, err := b.Pasta(append(append([]string{pastaBinary(t)}, forwarding...), append(noForward, "-t", "8000")...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveIn(t, s, "tcp", "echo", ":8000")
+	stopHost, stopRemote := crowd(t, host, at(lo4, 8000), n), crowd(t, remote, at(net4, 8000), n)
+	defer stopHost()
+	defer stopRemote()
+	s.Terminate()
+	if left := run(t, remote, "ss", "-Htn", "state", "established", "dport = :8000"); left != "" {
+		t.Errorf("%d peers were not told", strings.Count(left, "\n"))
+	}
+}
+
+// TestResetsDuringHandshakes has clients that reset their connections as soon as they have them, or before.
+func TestResetsDuringHandshakes(t *testing.T) {
+	b, host, remote := portsBed(t)
+	s := forward(t, b, append(noForward, "-t", "8000")...)
+	serveIn(t, s, "tcp", "echo", ":8000")
+	for _, c := range []struct {
+		client *bed.Session
+		addr   string
+	}{{host, lo4}, {remote, net4}, {remote, net6}} {
+		tool(t, c.client, "abort", at(c.addr, 8000), "500")
+		o := tool(t, c.client, "short", at(c.addr, 8000), "50", "8")
+		if o.Bytes != 50 || o.Fails != 0 {
+			t.Errorf("after resets by %s: %+v", c.addr, o)
+		}
+	}
+}
+
+// TestConnectionsSpread looks at which shard has how many of the connections to one port: each watches those it
+// has, in an epoll instance of its own.
+func TestConnectionsSpread(t *testing.T) {
+	const n = 64
+	b, host, remote := portsBed(t)
+	for _, c := range []struct {
+		name   string
+		client *bed.Session
+		addr   string
+	}{{"bypass", host, lo4}, {"tap", remote, net4}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := forward(t, b, append(noForward, "-t", "8000", "--queues", "2")...)
+			serveIn(t, s, "tcp", "echo", ":8000")
+			engine := engineOf(t, s)
+			before := watched(t, engine)
+			defer crowd(t, c.client, at(c.addr, 8000), n)()
+			after, busy := watched(t, engine), 0
+			for epoll := range after {
+				if after[epoll] -= before[epoll]; after[epoll] >= n/4 {
+					busy++
+				}
+			}
+			if busy != 2 {
+				t.Errorf("%d shards have a fair share of %d connections: %v", busy, n, after)
+			}
+		})
+	}
+}
+
+// watched is how many descriptors each epoll instance of a process watches.
+func watched(t *testing.T, pid int) map[string]int {
+	t.Helper()
+	all := map[string]int{}
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	entries, err := os.ReadDir(dir + "fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, _ := os.Readlink(dir + "fd/" + e.Name()); to != "anon_inode:[eventpoll]" {
+			continue
+		}
+		info, err := os.ReadFile(dir + "fdinfo/" + e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[e.Name()] = strings.Count(string(info), "tfd:")
+	}
+	return all
+}
