@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 
 	"penne/internal/conf"
 	"penne/internal/log"
@@ -25,7 +26,7 @@ func (e *engine) openLog() error {
 		o.Stderr = io.Writer(os.Stderr)
 		if !e.conf.Process.Foreground {
 			// Machines without a system logger are no reason to fail.
-			o.Syslog, _ = log.DialSyslog("", e.conf.Program, os.Getpid())
+			o.Syslog, _ = log.DialSyslog(log.SyslogPath, e.conf.Program, callersPID())
 		}
 	}
 	e.log = log.New(o)
@@ -33,6 +34,17 @@ func (e *engine) openLog() error {
 		e.log.Warn(w)
 	}
 	return nil
+}
+
+// callersPID is our process number as the caller sees it: we are the first in a
+// PID namespace of our own, but /proc is still the caller's.
+func callersPID() int {
+	name, err := os.Readlink("/proc/self")
+	pid, err2 := strconv.Atoi(name)
+	if err != nil || err2 != nil {
+		return os.Getpid()
+	}
+	return pid
 }
 
 // logFailure logs why we do not start, where the launcher, which tells the
