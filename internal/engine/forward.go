@@ -63,12 +63,17 @@ func (n *lane) add() error {
 	})
 }
 
+// failure is an error in upstream's very words, which other programs look for.
+type failure struct{ text string }
+
+func (f failure) Error() string { return f.text }
+
 func (n *lane) addSpec(s *conf.PortSpec) error {
 	for _, r := range s.Rules {
 		for port := int(r.First); port <= int(r.Last); port++ {
 			err := n.addPort(r, uint16(port), false)
 			if err != nil && !s.Inherited {
-				return fmt.Errorf("Failed to bind port %d (%s) for option '%s'%s", port, reason(err), s.Text, hint(err, uint16(port)))
+				return failure{fmt.Sprintf("Failed to bind port %d (%s) for option '%s'%s", port, reason(err), s.Text, hint(err, uint16(port)))}
 			}
 		}
 	}
@@ -99,7 +104,7 @@ func (n *lane) addAll(s *conf.PortSpec) error {
 		any = true
 	}
 	if !any && last != nil {
-		return fmt.Errorf("Failed to bind any port for option '%s' (%s)", s.Text, reason(last))
+		return failure{fmt.Sprintf("Failed to bind any port for option '%s' (%s)", s.Text, reason(last))}
 	}
 	return nil
 }
