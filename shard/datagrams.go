@@ -52,7 +52,7 @@ func (s *Shard) serveUDP(l *Listener, by *datagrams) (err error) {
 		}
 		return err
 	}
-	u := udpx.Listener{GuestPort: l.Target, Guest: l.ToAddr}
+	u := udpx.Listener{GuestPort: l.Target, Guest: l.ToAddr, Device: l.Device}
 	if !s.group.bypass.Off {
 		id := s.datagramRelay.Share(r)
 		by.relay = id

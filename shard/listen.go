@@ -26,6 +26,8 @@ type Listener struct {
 	Target uint16
 	// ToAddr is the address on the other side; zero means the default one.
 	ToAddr wire.Addr
+	// Device is the interface that FD is bound to, if any.
+	Device string
 }
 
 // Bypass says how connections that are local on both sides avoid the tap.

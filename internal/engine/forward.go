@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"penne/internal/conf"
+	"penne/internal/log"
 	"penne/internal/netns"
 	"penne/internal/portscan"
 	"penne/internal/sys"
@@ -40,6 +41,8 @@ type lane struct {
 	taken portscan.Ports // ports of bound
 	// refused are ports that "auto" could not bind: in use, or not allowed.
 	refused portscan.Ports
+	room    int // sockets that "all" may have
+	log     *log.Log
 }
 
 // bound is a socket, and the listener that the shards know it by.
@@ -50,12 +53,21 @@ type bound struct {
 	auto bool
 }
 
-// add binds every explicit port of the lane. It returns the first failure of a
-// port that was named; ports of "all" are bound as far as they are free.
+// add binds every explicit port of the lane, and then those of "all" that are
+// left. It returns the first failure of a port that was named; ports of "all"
+// are bound as far as they are free.
 func (n *lane) add() error {
 	return n.run(func() error {
 		for i := range n.specs {
-			if err := n.addSpec(&n.specs[i]); err != nil {
+			if err := n.addRules(&n.specs[i]); err != nil {
+				return err
+			}
+		}
+		for i := range n.specs {
+			if !n.specs[i].All {
+				continue
+			}
+			if err := n.addAll(&n.specs[i]); err != nil {
 				return err
 			}
 		}
@@ -68,7 +80,7 @@ type failure struct{ text string }
 
 func (f failure) Error() string { return f.text }
 
-func (n *lane) addSpec(s *conf.PortSpec) error {
+func (n *lane) addRules(s *conf.PortSpec) error {
 	for _, r := range s.Rules {
 		for port := int(r.First); port <= int(r.Last); port++ {
 			err := n.addPort(r, uint16(port), false)
@@ -77,9 +89,6 @@ func (n *lane) addSpec(s *conf.PortSpec) error {
 			}
 		}
 	}
-	if s.All {
-		return n.addAll(s)
-	}
 	return nil
 }
 
@@ -87,24 +96,26 @@ func (n *lane) addSpec(s *conf.PortSpec) error {
 func (n *lane) addAll(s *conf.PortSpec) error {
 	low, high := ephemeral()
 	rule := conf.PortRule{Addr: s.Addr, Iface: s.Iface, First: 1, Last: 65535, ToFirst: 1, ToAddr: s.AllToAddr}
-	any := false
+	bound, refused := len(n.bound), 0
 	var last error
 	for port := 1; port <= 65535; port++ {
 		p := uint16(port)
 		if s.Excluded(p) || n.taken.Has(p) || (p >= low && p <= high) {
 			continue
 		}
-		if err := n.addPort(rule, p, false); err != nil {
-			last = err
-			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-				break
-			}
-			continue
+		if len(n.bound)-bound >= n.room {
+			n.log.Warn(fmt.Sprintf("option '%s' forwards ports below %d only: half of the open files that are allowed (ulimit -n) are taken by ports", s.Text, port))
+			break
 		}
-		any = true
+		if err := n.addPort(rule, p, false); err != nil {
+			last, refused = err, refused+1
+		}
 	}
-	if !any && last != nil {
+	if len(n.bound) == bound && last != nil {
 		return failure{fmt.Sprintf("Failed to bind any port for option '%s' (%s)", s.Text, reason(last))}
+	}
+	if refused > 0 {
+		n.log.Info(fmt.Sprintf("option '%s' leaves out %d ports, the last for: %s", s.Text, refused, reason(last)))
 	}
 	return nil
 }
@@ -154,7 +165,7 @@ func (n *lane) addOne(r conf.PortRule, port uint16, auto bool) error {
 		return err
 	}
 	n.bound = append(n.bound, bound{port: port, slot: -1, auto: auto, l: &shard.Listener{
-		FD: fd, Proto: n.proto, Inside: n.inside,
+		FD: fd, Proto: n.proto, Inside: n.inside, Device: r.Iface,
 		Target: r.ToFirst + (port - r.First), ToAddr: wire.AddrFrom(r.ToAddr),
 	}})
 	n.taken.Add(port)
@@ -182,7 +193,7 @@ func listenOptions(r *conf.PortRule, port uint16, v4, v6 bool) sys.ListenOptions
 // takeLow finds a socket that the launcher has bound for this port.
 func (n *lane) takeLow(r conf.PortRule, port uint16) (int, bool) {
 	for i, p := range n.low {
-		if p.TCP != (n.proto == wire.ProtoTCP) || p.Port != port || p.Iface != r.Iface || p.Addr != r.Addr {
+		if p.Port != port || p.Iface != r.Iface || p.Addr != r.Addr {
 			continue
 		}
 		if p.TCP && sys.Listen(p.FD, 4096) != 0 {

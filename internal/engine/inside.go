@@ -3,7 +3,9 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 
+	"penne/internal/conf"
 	"penne/internal/isolate"
 	"penne/internal/netns"
 	"penne/internal/sys"
@@ -42,22 +44,47 @@ const insidePool = 32
 func (e *engine) bindPorts() error {
 	f := &e.conf.Forward
 	here := func(fn func() error) error { return fn() }
-	for _, n := range []lane{
-		{proto: wire.ProtoTCP, specs: f.TCPIn, run: here, low: e.handles.LowPorts},
-		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, low: e.handles.LowPorts},
+	lanes := []lane{
+		{proto: wire.ProtoTCP, specs: f.TCPIn, run: here, low: e.lowPorts(true)},
+		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, low: e.lowPorts(false)},
 		{proto: wire.ProtoTCP, specs: f.TCPOut, run: e.inside.Do, inside: true},
 		{proto: wire.ProtoUDP, specs: f.UDPOut, run: e.inside.Do, inside: true},
-	} {
+	}
+	for i := range lanes {
+		n := &lanes[i]
 		n.v4, n.v6, n.freebind = e.rules.V4.On, e.rules.V6.On, f.Freebind
+		n.log, n.room = e.log, roomForAll(lanes)
 		if n.proto == wire.ProtoTCP && e.conf.Protocols.NoTCP || n.proto == wire.ProtoUDP && e.conf.Protocols.NoUDP {
 			continue
 		}
 		if err := n.add(); err != nil {
 			return err
 		}
-		e.ports.lanes = append(e.ports.lanes, &n)
+		e.ports.lanes = append(e.ports.lanes, n)
 	}
 	return nil
+}
+
+// lowPorts are the sockets of a protocol that the launcher bound.
+func (e *engine) lowPorts(tcp bool) (out []netns.LowPort) {
+	for _, p := range e.handles.LowPorts {
+		if p.TCP == tcp {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// roomForAll is how many sockets each lane with "all" may have: together half
+// of the descriptors that there can be, the other half being for flows.
+func roomForAll(lanes []lane) int {
+	count := 0
+	for i := range lanes {
+		if slices.ContainsFunc(lanes[i].specs, func(s conf.PortSpec) bool { return s.All }) {
+			count++
+		}
+	}
+	return sys.RaiseFileLimit() / 2 / max(count, 1)
 }
 
 // bypass is for connections that are local on both sides.
