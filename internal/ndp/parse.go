@@ -42,8 +42,6 @@ func (m *message) parse(f *ring.Frame) bool {
 	switch {
 	case h.TTL != hops, icmp[1] != 0, m.src.IsMulticast(), len(icmp) < m.fixedLen():
 		return false
-	case m.src.Is4(), h.Dst.Is4(): // v4-mapped: on no wire, and no pseudo-header has both families
-		return false
 	case !f.Offload.NeedsCsum && !intact(icmp, h): // else it is not computed yet
 		return false
 	case m.typ == typeNS:
