@@ -71,7 +71,7 @@ func (m *Merger) Start(frame []byte, o *ring.Offload) bool {
 
 // fit parses frame into h and tells whether it may be part of a run.
 func (m *Merger) fit(frame []byte, o *ring.Offload, h *wire.Headers) bool {
-	if o.GSOType != ring.GSONone || wire.Parse(frame, h) != wire.OK || h.PayloadLen == 0 || !oneFamily(h) {
+	if o.GSOType != ring.GSONone || wire.Parse(frame, h) != wire.OK || h.PayloadLen == 0 {
 		return false
 	}
 	switch h.Proto {

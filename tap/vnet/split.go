@@ -62,7 +62,7 @@ func (s *Splitter) Start(frame []byte, o *ring.Offload) bool {
 // fits tells whether typ is the way to cut what was parsed, whose headers must
 // fit into the scratch memory.
 func (s *Splitter) fits(typ uint8) bool {
-	if s.h.Payload > maxHeaders || !oneFamily(&s.h) {
+	if s.h.Payload > maxHeaders {
 		return false
 	}
 	switch typ {
@@ -75,11 +75,6 @@ func (s *Splitter) fits(typ uint8) bool {
 	}
 	return false
 }
-
-// oneFamily tells whether both addresses are of the family of the IP header: a
-// v4-mapped address in an IPv6 header, which belongs on no wire, would be taken
-// for an IPv4 one.
-func oneFamily(h *wire.Headers) bool { return h.Src.Is4() != h.V6 && h.Dst.Is4() != h.V6 }
 
 // Segments is the number of segments that Next will still give.
 func (s *Splitter) Segments() int { return (len(s.payload) + s.size - 1) / s.size }
