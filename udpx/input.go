@@ -62,15 +62,35 @@ func (u *UDP) find(f *ring.Frame) int32 {
 	hash := u.table.Hash(&key)
 	slot := u.table.Find(&key, hash)
 	if slot < 0 {
-		if u.env.Elsewhere(f, hash) {
-			return -1
-		}
-		if slot = u.open(f, &key, hash); slot < 0 {
+		if slot = u.seek(f, &key, hash); slot < 0 {
 			return -1
 		}
 	}
 	u.lastKey, u.lastSlot = key, slot
 	return slot
+}
+
+// seek finds f's flow elsewhere, or makes it.
+func (u *UDP) seek(f *ring.Frame, key *flow.Key, hash uint64) int32 {
+	if u.env.Elsewhere(f, hash) {
+		return -1
+	}
+	// A server in the guest that is bound to any address answers from
+	// whichever its kernel chooses, which need not be the one it was asked
+	// by: the answer belongs to the flow of the question.
+	asked := *key
+	asked.Guest = u.env.Rules.Of(&key.Remote).Guest
+	if asked.Guest != key.Guest && !asked.Guest.IsZero() {
+		askedHash := u.table.Hash(&asked)
+		slot := u.table.Find(&asked, askedHash)
+		if slot >= 0 && u.rec[slot].inbound {
+			return slot
+		}
+		if slot < 0 && u.env.Elsewhere(f, askedHash) {
+			return -1
+		}
+	}
+	return u.open(f, key, hash)
 }
 
 // open makes the flow of f, or gets rid of f and returns -1.

@@ -249,7 +249,7 @@ func (u *UDP) admit(key *flow.Key, hash uint64, peer wire.Addr, at *local) int32
 		return refusedFlow
 	}
 	r := &u.rec[slot]
-	*r = record{peer: peer, peerPort: key.RemotePort}
+	*r = record{peer: peer, peerPort: key.RemotePort, inbound: true}
 	if errno := u.connect(r, slot, at); errno != 0 {
 		u.abandon(r, slot)
 		u.env.Count.Drop(reasonOf(errno))

@@ -88,6 +88,7 @@ type record struct {
 	peerPort   uint16
 	hostPort   uint16 // 0: the kernel's choice, of no concern to others
 	claimed    bool   // hostPort is claimed of Ports
+	inbound    bool   // it began on the host
 	segMax     uint16 // longest segment that was not refused yet
 	want       uint8  // messages to ask for at the next receive
 	ttl        uint8  // as set on the socket; 0: the kernel's default
