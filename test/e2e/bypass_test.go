@@ -174,24 +174,28 @@ func TestWhatTheServerSees(t *testing.T) {
 		},
 		{
 			"explicit target",
-			[]string{"-t", "none", "-t", "127.0.0.1/8000:127.0.0.1/8000", "-t", "[::1]/8000:[::1]/8000"},
+			[]string{
+				"-t", "none", "-t", "127.0.0.1/8000:127.0.0.1/8000", "-t", "[::1]/8000:[::1]/8000",
+				"-u", "none", "-u", "127.0.0.1/8000:127.0.0.1/8000", "-u", "[::1]/8000:[::1]/8000",
+			},
 			host,
 			[2]string{lo4, lo6},
 			[2]seen{{lo4, lo4}, {lo6, lo6}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			options := append([]string{"-t", "8000", "-u", "none", "-T", "none", "-U", "none"}, c.options...)
-			s := forward(t, b, options...)
-			serveIn(t, s, "tcp", "who", ":8000")
-			for i, addr := range c.addr {
-				a := ask(t, c.client, "tcp", at(addr, 8000))
-				want := c.want[i]
-				if want.remote == kept {
-					want.remote = ipOf(a.From)
-				}
-				if a.localIP() != want.local || a.remoteIP() != want.remote || a.Text != "" {
-					t.Errorf("by %s: the server saw %+v, want %+v", addr, a, want)
+			s := forward(t, b, append([]string{"-t", "8000", "-u", "8000", "-T", "none", "-U", "none"}, c.options...)...)
+			for _, network := range []string{"tcp", "udp"} {
+				serveIn(t, s, network, "who", ":8000")
+				for i, addr := range c.addr {
+					a := ask(t, c.client, network, at(addr, 8000))
+					want := c.want[i]
+					if want.remote == kept {
+						want.remote = ipOf(a.From)
+					}
+					if a.localIP() != want.local || a.remoteIP() != want.remote || a.Text != "" {
+						t.Errorf("%s by %s: the server saw %+v, want %+v", addr, network, a, want)
+					}
 				}
 			}
 		})

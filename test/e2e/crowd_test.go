@@ -56,7 +56,6 @@ func TestNoDescriptorLeft(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer stopOld()
 			// The backlog takes what the process cannot.
 			stop := gather(t, c.client, "^holding", at(c.addr, 8000), "1500")
 			// More than 200 of them exhaust what there is.
@@ -68,6 +67,9 @@ func TestNoDescriptorLeft(t *testing.T) {
 			o := tool(t, c.client, "short", at(c.addr, 8000), "200", "16")
 			if o.Bytes != 200 || o.Fails != 0 {
 				t.Errorf("after the crowd: %+v", o)
+			}
+			if err := stopOld(); err != nil {
+				t.Errorf("the connection from before has ended: %v", err)
 			}
 		})
 	}

@@ -83,6 +83,7 @@ func ipOf(addrPort string) string {
 var (
 	_ = bed.Register("serve", serveTool)
 	_ = bed.Register("ask", askTool)
+	_ = bed.Register("askall", askAllTool)
 )
 
 // handlers are the TCP servers that serveTool offers.
@@ -228,6 +229,19 @@ func askTool(args []string) (any, error) {
 	return a, nil
 }
 
+// askAllTool asks at several addresses: NETWORK ADDR...
+func askAllTool(args []string) (any, error) {
+	all := map[string]any{}
+	for _, addr := range args[1:] {
+		a, err := askTool([]string{args[0], addr})
+		if err != nil {
+			return nil, err
+		}
+		all[addr] = a
+	}
+	return all, nil
+}
+
 func failure(err error) answer {
 	a := answer{Text: err.Error()}
 	var errno syscall.Errno
@@ -257,6 +271,19 @@ func ask(t *testing.T, s *bed.Session, network, addr string, local ...string) an
 		t.Fatal(err)
 	}
 	return a
+}
+
+// askAll is ask at several addresses, by one process.
+func askAll(t *testing.T, s *bed.Session, network string, addrs []string) map[string]answer {
+	t.Helper()
+	all := map[string]answer{}
+	if len(addrs) == 0 {
+		return all
+	}
+	if err := s.Tool(&all, "askall", append([]string{network}, addrs...)...); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // anyPort are the addresses ":port" for a range of ports.

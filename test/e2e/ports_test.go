@@ -93,25 +93,91 @@ func portsBed(t *testing.T) (b *bed.Bed, host, remote *bed.Session) {
 	return b, direct(t, b, b.Host), direct(t, b, b.Remote)
 }
 
-// TestForwardingForms tries each form of -t and -u from host and remote, by both families.
-func TestForwardingForms(t *testing.T) {
+// TestForwardingFormsTCP tries each form of -t from host and remote, by both families.
+func TestForwardingFormsTCP(t *testing.T) { eachForm(t, "tcp", "-t") }
+
+// TestForwardingFormsUDP does so for -u.
+func TestForwardingFormsUDP(t *testing.T) { eachForm(t, "udp", "-u") }
+
+func eachForm(t *testing.T, network, option string) {
 	b, host, remote := portsBed(t)
-	for _, network := range []struct{ name, option string }{{"tcp", "-t"}, {"udp", "-u"}} {
-		for _, f := range forms {
+	for _, f := range forms {
+		t.Run(strings.Join(f.spec, " "), func(t *testing.T) {
+			s := forward(t, b, specs(option, f.spec)...)
+			serveIn(t, s, network, "who", append(anyPort(8000, 8004), anyPort(9000, 9004)...)...)
+			wantPorts(t, host, remote, network, f.want)
+		})
+	}
+}
+
+// specs are the options that forward nothing but specifications of one option.
+func specs(option string, list []string) []string {
+	options := append([]string{}, noForward...)
+	for _, spec := range list {
+		options = append(options, option, spec)
+	}
+	return options
+}
+
+// TestForwardingOut tries forms of -T and -U. The host's servers are on loopback.
+func TestForwardingOut(t *testing.T) {
+	b, host, _ := portsBed(t)
+	loopback := func(from, to int) map[string]int {
+		return map[string]int{at(lo4, from): to, at(lo6, from): to}
+	}
+	for _, network := range []struct{ name, option string }{{"tcp", "-T"}, {"udp", "-U"}} {
+		var servers []string
+		for _, ip := range []string{lo4, lo6, "127.0.0.2"} {
+			for _, port := range []int{7000, 7001, 7002, 7003} {
+				servers = append(servers, at(ip, port))
+			}
+		}
+		serveIn(t, host, network.name, "who", servers...)
+		for _, f := range []struct {
+			spec []string
+			want map[string]int
+		}{
+			{[]string{"7000"}, merge(loopback(7000, 7000), loopback(7001, 0))},
+			{[]string{"8000-8002:7000-7002,~8001"}, merge(loopback(8000, 7000), loopback(8001, 0), loopback(8002, 7002))},
+			{[]string{"127.0.0.1/7000", "[::1]/7000:7001"}, map[string]int{at(lo4, 7000): 7000, at(lo6, 7000): 7001}},
+			{[]string{"%lo/7000:7003"}, loopback(7000, 7003)},
+			{[]string{"8000:127.0.0.2/7000"}, map[string]int{at(lo4, 8000): 7000, at(lo6, 8000): 7000}},
+		} {
 			t.Run(network.name+" "+strings.Join(f.spec, " "), func(t *testing.T) {
-				options := []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
-				for _, spec := range f.spec {
-					options = append(options, network.option, spec)
-				}
-				s := forward(t, b, options...)
-				serveIn(t, s, network.name, "who", append(anyPort(8000, 8004), anyPort(9000, 9004)...)...)
-				for addr, want := range f.want {
-					a := ask(t, clientOf(host, remote, ipOf(addr)), network.name, addr)
-					if a.localPort() != want || want == 0 && !a.refused() {
-						t.Errorf("%s led to %+v, want port %d", addr, a, want)
-					}
-				}
+				s := forward(t, b, specs(network.option, f.spec)...)
+				wantPorts(t, s, s, network.name, f.want)
 			})
+		}
+	}
+}
+
+// TestAllPorts forwards everything but exclusions; ports that are named go before that, in whatever order.
+func TestAllPorts(t *testing.T) {
+	b, host, remote := portsBed(t)
+	taken := serveIn(t, host, "tcp", "source", ":8004")
+	defer taken()
+	s := limited(t, b, 20000, specs("-t", []string{"all,~8002-8003", "8000:9000", "9001:8001"})...)
+	serveIn(t, s, "tcp", "who", append(anyPort(8000, 8004), anyPort(9000, 9004)...)...)
+	wantPorts(t, host, remote, "tcp", merge(
+		everywhere(8000, 9000), everywhere(8001, 8001), everywhere(8002, 0), everywhere(8003, 0),
+		everywhere(9000, 9000), everywhere(9001, 8001), everywhere(9004, 9004),
+	))
+}
+
+// wantPorts tries addresses of the host: want is the guest's port that each leads to, 0 a refusal.
+func wantPorts(t *testing.T, host, remote *bed.Session, network string, want map[string]int) {
+	t.Helper()
+	for _, s := range []*bed.Session{host, remote} {
+		var addrs []string
+		for addr := range want {
+			if clientOf(host, remote, ipOf(addr)) == s {
+				addrs = append(addrs, addr)
+			}
+		}
+		for addr, a := range askAll(t, s, network, addrs) {
+			if a.localPort() != want[addr] || want[addr] == 0 && !a.refused() {
+				t.Errorf("%s led to %+v, want port %d", addr, a, want[addr])
+			}
 		}
 	}
 }
@@ -130,12 +196,7 @@ func TestUDPInheritsTCP(t *testing.T) {
 		t.Run(fmt.Sprint(c.options), func(t *testing.T) {
 			s := forward(t, b, append([]string{"-T", "none", "-U", "none"}, c.options...)...)
 			serveIn(t, s, "udp", "who", append(anyPort(8000, 8004), anyPort(9000, 9004)...)...)
-			for addr, want := range c.want {
-				a := ask(t, clientOf(host, remote, ipOf(addr)), "udp", addr)
-				if a.localPort() != want || want == 0 && !a.refused() {
-					t.Errorf("%s led to %+v, want port %d", addr, a, want)
-				}
-			}
+			wantPorts(t, host, remote, "udp", c.want)
 		})
 	}
 }
