@@ -17,7 +17,7 @@ SCENARIO ?=
 ROUNDS  ?=
 
 .DEFAULT_GOAL := build
-.PHONY: help build run check fmt vet lint race purego arm64 fuzzseeds bench test units e2e perf fuzz clean
+.PHONY: help build run ready check fmt vet lint race purego arm64 fuzzseeds bench test units e2e perf fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ build: ## build bin/penne and its names bin/pasta and bin/passt
 run: build ## run CMD (or a shell) in a new namespace connected by bin/pasta
 	@.ci/install run
 	@if [ -n "$$CMD" ]; then exec bin/pasta --config-net -f -- sh -c "$$CMD"; else exec bin/pasta --config-net; fi
+
+# What tests need beside Go: compiler and headers of the race detector, and the programs that tests drive.
+ready:
+	@.ci/install test
 
 check: fmt vet lint race purego arm64 fuzzseeds bench ## every static check, and the unit tests in every variant
 
@@ -51,11 +55,10 @@ $(TOOLS)/staticcheck: .ci/tools/go.mod .ci/tools/go.sum
 $(TOOLS)/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
 	$(STATIC) -C .ci/tools build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-race:
-	@.ci/install check
+race: ready
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(UNITS)
 
-purego:
+purego: ready
 	$(STATIC) test -tags purego -timeout 10m $(UNITS)
 
 arm64:
@@ -71,11 +74,10 @@ bench:
 
 test: build units e2e ## unit tests, then (as root) the end-to-end tests over bin/pasta
 
-units:
+units: ready
 	$(STATIC) test -timeout 10m $(UNITS)
 
-e2e: build
-	@.ci/install test || echo "e2e: not everything is there; tests that miss something say so"
+e2e: build ready
 	$(STATIC) test -count 1 -timeout 10m $(E2E)
 
 perf: build ## measure against peers; SCENARIO=regex picks rows, ROUNDS=n repeats
