@@ -82,7 +82,8 @@ func TestIperf3(t *testing.T) {
 			if err := json.Unmarshal([]byte(run(t, s, args...)), &report); err != nil {
 				t.Fatal(err)
 			}
-			if got := report.End.SumReceived.Bytes; got < 24<<20 {
+			// What is under way when the client has sent enough is not waited for.
+			if got := report.End.SumReceived.Bytes; got < 4<<20 {
 				t.Errorf("iperf3 %v moved %d bytes", extra, got)
 			}
 		}
