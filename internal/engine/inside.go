@@ -24,7 +24,7 @@ func (e *engine) openInside() (err error) {
 	}
 	e.pools = map[socketKind]*netns.Pool{}
 	for _, kind := range []socketKind{{true, wire.ProtoTCP}, {false, wire.ProtoTCP}, {true, wire.ProtoUDP}, {false, wire.ProtoUDP}} {
-		if kind.v4 && !e.rules.V4.On || !kind.v4 && !e.rules.V6.On {
+		if kind.v4 && !e.rules.V4.On || !kind.v4 && !e.rules.V6.On || !e.forwardsIn(kind.proto) {
 			continue
 		}
 		pool, err := netns.NewPool(e.inside, kind.family(), kind.typ(), insidePool, func() { e.group.SocketsReady() })
@@ -34,6 +34,14 @@ func (e *engine) openInside() (err error) {
 		e.pools[kind] = pool
 	}
 	return nil
+}
+
+// forwardsIn tells whether any port of the host is forwarded, or may be.
+func (e *engine) forwardsIn(proto uint8) bool {
+	if proto == wire.ProtoUDP {
+		return len(e.conf.Forward.UDPIn) > 0
+	}
+	return len(e.conf.Forward.TCPIn) > 0
 }
 
 // insidePool is how many sockets of each kind wait for connections that bypass
