@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
 )
@@ -118,6 +119,33 @@ func TestSimultaneousClose(t *testing.T) {
 	g.None()
 	if r.tcp.Len() != 0 {
 		t.Error("flow stays")
+	}
+}
+
+// TestTimeWaitMakesWay: a full table of finished flows refuses nobody.
+func TestTimeWaitMakesWay(t *testing.T) {
+	r := newRig(t, false, Config{Flows: 1})
+	for i := range 3 {
+		g := r.dial()
+		g.Port += uint16(i)
+		g.Connect()
+		host, err := r.ln.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		host.Close()
+		if s := g.Next(); !s.Has(wire.FIN) {
+			t.Fatalf("flags %#x", s.Flags())
+		}
+		g.Ack++
+		g.Send(wire.FIN, nil)
+		g.Pass()
+		if r.tcp.Len() != 1 || r.conn().phase() != "TIME-WAIT" {
+			t.Fatalf("%d flows, %s", r.tcp.Len(), r.conn().phase())
+		}
+	}
+	if n := r.Env.Count.Drops[stats.TableFull]; n != 0 {
+		t.Errorf("%d refused", n)
 	}
 }
 

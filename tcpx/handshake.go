@@ -21,7 +21,7 @@ type Inbound struct {
 
 // newConn makes a record for key. It returns nil when there is no slot.
 func (t *TCP) newConn(key *flow.Key, hash uint64, mac *wire.MAC) *conn {
-	slot := t.table.Insert(key, hash)
+	slot := t.insert(key, hash)
 	if slot < 0 {
 		t.env.Count.Drop(stats.TableFull)
 		t.env.Release(hash)
@@ -39,6 +39,29 @@ func (t *TCP) newConn(key *flow.Key, hash uint64, mac *wire.MAC) *conn {
 	t.env.Count.TCPOpened++
 	t.env.Count.TCPFlows = uint64(t.table.Len())
 	return c
+}
+
+// wayLooks bounds how many flows of a full table are looked at for one that may
+// make way.
+const wayLooks = 64
+
+// insert takes a slot for key. In a full table a flow in TIME-WAIT makes way for
+// it: many short connections within timeWaitTime would else be refused where
+// the limit of descriptors keeps the table small.
+func (t *TCP) insert(key *flow.Key, hash uint64) int32 {
+	if slot := t.table.Insert(key, hash); slot >= 0 {
+		return slot
+	}
+	for range min(wayLooks, len(t.conns)) {
+		if t.hand++; t.hand >= len(t.conns) {
+			t.hand = 0
+		}
+		if c := &t.conns[t.hand]; c.state == timeWait {
+			t.remove(c)
+			return t.table.Insert(key, hash)
+		}
+	}
+	return -1
 }
 
 // initialSeq is RFC 6528: a clock of 4 µs and a keyed hash of the two ends.

@@ -60,6 +60,7 @@ type TCP struct {
 	maxTail    uint32
 	shortPath  int64
 	reserve    int // frames kept for the tap
+	hand       int // where insert looked last
 	challenges limiter
 	opts       [40]byte
 	blocks     [maxBlocks][2]uint32
