@@ -63,7 +63,8 @@ func TestNoDescriptorLeft(t *testing.T) {
 				t.Errorf("%d sockets with 1500 clients", used)
 			}
 			stop()
-			await(t, c.client, "tcp", at(c.addr, 8002)) // those that end are on their way
+			await(t, c.client, "tcp", at(c.addr, 8002)) // there is room for one
+			run(t, s, "timeout", "20", "sh", "-c", "while ss -Htn sport = :8000 state connected exclude time-wait | grep -q .; do :; done")
 			o := tool(t, c.client, "short", at(c.addr, 8000), "200", "16")
 			if o.Bytes != 200 || o.Fails != 0 {
 				t.Errorf("after the crowd: %+v", o)
