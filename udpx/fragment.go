@@ -11,18 +11,17 @@ import (
 // fragLen is the length of the IPv6 fragment header (RFC 8200 section 4.5).
 const fragLen = 8
 
-// apart sends the message of n octets in the frame at pos, datagrams of segment
-// octets each, in pieces: superpackets that IP can carry, or fragments where a
-// datagram is longer than the guest's MTU. It returns the place of the next
-// message.
+// apart sends the run of n octets, datagrams of segment octets each, in the
+// frame of the i-th message in pieces: superpackets that IP can carry, or
+// fragments where a datagram is longer than the guest's MTU.
 //
 // No payload is copied. The pieces go out one by one, in order, so that the
 // headers of one may be written over the end of the one before, which has left.
-func (u *UDP) apart(h *header, pos, n, segment int) int {
+func (u *UDP) apart(h *header, i, n, segment int) {
 	out := u.env.Out
-	pos += out.Size() - out.Room() // Flush moves the row
+	u.moved += out.Size() - out.Room() // Flush puts the committed frames ahead
 	out.Flush()
-	out.Swap(0, pos)
+	out.Swap(0, i+u.moved)
 	f := out.Peek(0)
 
 	ip := h.ipLen() + wire.UDPLen
@@ -40,7 +39,6 @@ func (u *UDP) apart(h *header, pos, n, segment int) int {
 		out.Commit(1)
 		out.Flush()
 	}
-	return pos + 1
 }
 
 // fragment sends the datagram of n octets at offset off of f's payload area as

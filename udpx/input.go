@@ -190,6 +190,7 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 		sys.V6Only(fd)
 	}
 	sys.QueueErrors(fd, v6)
+	sys.SetReceiveBuffer(fd, wideBuffer)
 	if u.gro {
 		sys.GroDatagrams(fd)
 	}

@@ -144,37 +144,35 @@ func (u *UDP) accept(tok flow.Token, bits uint32) {
 			return
 		}
 		u.guest = u.env.Guest.MAC()
-		pos, taken := 0, uint64(0)
+		taken := uint64(0)
 		if l.Local != nil {
 			taken = l.Local(u.recv, n)
 		}
 		for i := range n {
-			if taken>>i&1 != 0 {
-				pos++ // its frame is free again
-				continue
+			if taken>>i&1 == 0 {
+				u.inbound(l, i)
 			}
-			pos = u.inbound(l, i, pos)
 		}
+		u.finish()
 		if n < asked {
 			return
 		}
 	}
 }
 
-// inbound gives the i-th message of the receive row, in the frame at pos, which
-// came to listener l, to the guest, making its flow if there is none, and
-// returns the place of the next message.
-func (u *UDP) inbound(l *listener, i, pos int) int {
+// inbound gives the i-th message of the receive row, which came to listener l, to
+// the guest, making its flow if there is none.
+func (u *UDP) inbound(l *listener, i int) {
 	ip, port, scope, ok := u.recv.From(i).Inet()
 	peer := wire.Addr(ip)
 	if !ok || u.recv.Truncated(i) {
 		u.env.Count.Drop(stats.TooLong)
-		return pos + 1
+		return
 	}
 	key, ok := u.inboundKey(l, &peer, port)
 	if !ok {
 		u.env.Count.Drop(stats.BadSource)
-		return pos + 1
+		return
 	}
 	hash := u.table.Hash(&key)
 	slot := u.table.Find(&key, hash)
@@ -182,21 +180,23 @@ func (u *UDP) inbound(l *listener, i, pos int) int {
 		// Two peers that the guest cannot tell apart: its answers could not
 		// be told apart either.
 		u.env.Count.Drop(stats.BadSource)
-		return pos + 1
+		return
 	}
 	if slot < 0 {
 		at := u.localOf(l, i, scope)
 		if slot = u.admit(&key, hash, peer, &at); slot == refusedFlow {
-			return pos + 1
+			return
 		}
 	}
 	if slot == foreignFlow {
+		u.finish() // what has scratch's present headers
 		u.scratch.fill(&u.env.Rules.OurMAC, &key)
-		return u.emit(&u.scratch, i, pos)
+		u.emit(&u.scratch, i)
+		return
 	}
 	r := &u.rec[slot]
 	u.touch(r, &r.fromHost)
-	return u.emit(&r.hdr, i, pos)
+	u.emit(&r.hdr, i)
 }
 
 // Results of admit that are not slots.

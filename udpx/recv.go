@@ -4,7 +4,6 @@ import (
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
-	"penne/ring"
 	"penne/shard/flow"
 )
 
@@ -18,6 +17,10 @@ const (
 	maxRounds = 4
 	// minRoom is the least row worth a receive.
 	minRoom = recvRow / 2
+	// maxOctets bounds what a row is to bring, so that one call of Event
+	// takes a few megabytes at most, as large as its messages may be, and
+	// that they are still in the cache when they are sent on.
+	maxOctets = 1 << 20
 )
 
 // Event deals with a flow's or a listener's readiness. Stale tokens, of a flow
@@ -42,89 +45,52 @@ func (u *UDP) Event(tok flow.Token, bits uint32) {
 // receive takes datagrams from the flow at slot to the guest.
 func (u *UDP) receive(slot int32) {
 	r := &u.rec[slot]
-	got := false
+	msgs, octets := 0, 0
 	for range maxRounds {
 		asked := u.room(int(r.want))
 		n, errno := u.recv.Recv(r.fd, asked)
 		if errno != 0 {
 			break // EAGAIN, or an error that EPOLLERR reports as well
 		}
-		got = true
-		u.deliver(r, slot, n)
-		r.want = uint8(min(max(n+1, 2*n), recvRow))
+		octets += u.deliver(r, slot, n)
+		msgs += n
+		r.want = wanted(msgs, octets)
 		if n < asked {
 			break
 		}
-		u.widen(r, n)
 	}
-	if got {
+	if msgs > 0 {
 		u.touch(r, &r.fromHost)
 	}
 }
 
-// widen raises the receive buffer of a flow that fills whole rows.
-func (u *UDP) widen(r *record, n int) {
-	if n == recvRow && !r.wideRecv {
-		r.wideRecv = true
-		sys.SetReceiveBuffer(r.fd, wideBuffer)
-	}
-}
-
-// room points the receive row at the next frames for the guest, want of them if
-// possible, and returns how many.
-func (u *UDP) room(want int) int {
-	out := u.env.Out
-	if out.Room() < min(want, minRoom) {
-		out.Flush()
-	}
-	n := min(want, out.Room())
-	for i := range n {
-		u.recv.SetBuf(i, out.Peek(i).Slot()[ring.PayloadOffset:ring.PayloadOffset+maxDatagram])
-	}
-	return n
+// wanted is what to ask for after a burst of so many messages, at least one, and
+// octets: more than came, so that a row that is not full tells that there are no
+// others, but no more than is good for the cache.
+func wanted(msgs, octets int) uint8 {
+	each := octets/msgs + 1
+	return uint8(min(2*msgs, recvRow, max(maxOctets/each, firstWant)))
 }
 
 // deliver gives the first n messages of the receive row, which came to the
-// socket of the flow at slot, to the guest.
-//
-// The messages lie in the frames behind the committed ones. pos is the place of
-// the next message there: frames before it were dropped, and are free.
-func (u *UDP) deliver(r *record, slot int32, n int) {
+// socket of the flow at slot, to the guest, and returns how many octets they
+// brought.
+func (u *UDP) deliver(r *record, slot int32, n int) (octets int) {
 	u.guest = u.env.Guest.MAC()
-	pos := 0
 	for i := range n {
+		octets += u.recv.Len(i)
 		ip, port, _, ok := u.recv.From(i).Inet()
 		switch {
 		case !ok || u.recv.Truncated(i):
 			u.env.Count.Drop(stats.TooLong)
-			pos++
 		case wire.Addr(ip) == r.peer && port == r.peerPort:
-			pos = u.emit(&r.hdr, i, pos)
+			u.emit(&r.hdr, i)
 		default:
-			pos = u.stray(slot, i, pos)
+			u.stray(slot, i)
 		}
 	}
-}
-
-// emit sends the i-th message, in the frame at pos, to the guest under h, and
-// returns the place of the next.
-func (u *UDP) emit(h *header, i, pos int) int {
-	n, segment := u.recv.Len(i), u.recv.Segment(i)
-	if segment == 0 || segment >= n {
-		segment = n
-		u.env.Count.UDPToGuest++
-	} else {
-		u.env.Count.UDPToGuest += uint64((n + segment - 1) / segment)
-	}
-	ip := h.ipLen() + wire.UDPLen
-	if ip+segment > u.mtu() || ip+n > 65535 {
-		return u.apart(h, pos, n, segment)
-	}
-	out := u.env.Out
-	out.Swap(0, pos)
-	h.put(out.Peek(0), &u.guest, 0, n, segment)
-	out.Commit(1)
-	return pos
+	u.finish()
+	return octets
 }
 
 // mtu is the MTU of the guest's link; no limit, if there is none to keep, and
@@ -136,13 +102,14 @@ func (u *UDP) mtu() int {
 	return max(u.env.Rules.MTU, 68)
 }
 
-// stray deals with the i-th message, in the frame at pos, which came to the
-// socket of the flow at slot from somebody else than its peer, before the
-// socket was connected: it goes where it would have gone without that socket.
-func (u *UDP) stray(slot int32, i, pos int) int {
+// stray deals with the i-th message, which came to the socket of the flow at
+// slot from somebody else than its peer, before the socket was connected: it
+// goes where it would have gone without that socket.
+func (u *UDP) stray(slot int32, i int) {
 	r := &u.rec[slot]
 	if l := u.listenerOn(r.hostPort, !r.peer.Is4()); l != nil {
-		return u.inbound(l, i, pos)
+		u.inbound(l, i)
+		return
 	}
 	ip, port, _, _ := u.recv.From(i).Inet()
 	src := wire.Addr(ip)
@@ -151,9 +118,9 @@ func (u *UDP) stray(slot int32, i, pos int) int {
 		key.Remote, key.RemotePort = from, port
 		if s := u.table.Find(&key, u.table.Hash(&key)); s >= 0 && u.rec[s].peer == src {
 			u.touch(&u.rec[s], &u.rec[s].fromHost)
-			return u.emit(&u.rec[s].hdr, i, pos)
+			u.emit(&u.rec[s].hdr, i)
+			return
 		}
 	}
 	u.env.Count.Drop(stats.NoFlow)
-	return pos + 1
 }

@@ -22,7 +22,7 @@ const (
 
 // row is the most messages of one recvmmsg or sendmmsg.
 const (
-	recvRow = 32
+	recvRow = ring.BatchSize
 	sendRow = ring.BatchSize
 )
 
@@ -65,6 +65,8 @@ type UDP struct {
 	nactive int
 
 	recv   *sys.RecvRow
+	moved  int // see room
+	run    run
 	send   *sys.SendRow
 	replay *sys.SendRow
 	msgs   [sendRow]message
@@ -95,7 +97,6 @@ type record struct {
 	fromGuest  uint8  // bursts, saturating
 	fromHost   uint8
 	wideSend   bool // the send buffer has been raised
-	wideRecv   bool
 	hdr        header
 }
 
