@@ -66,6 +66,10 @@ func startEngine(spec *engineSpec) (*child, error) {
 	return e, nil
 }
 
+// engineFDs is room for as many descriptors as one engine commonly has: 128 KiB
+// of kernel memory.
+const engineFDs = 1 << 14
+
 // engineScript leads from a clone of the launcher to the engine. USR1 and USR2
 // stay blocked in all its threads, for signalfd(2).
 func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
@@ -92,6 +96,7 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 	s.SignalMask(sys.SignalSet(syscall.SIGUSR1, syscall.SIGUSR2))
 	argv := append([]string{engineMark + strconv.Itoa(theirs)}, spec.argv...)
 	s.Fork("start the engine", sys.CLONE_PARENT|sys.CLONE_NEWPID, noteEngine, func() {
+		s.ReserveFDs(min(sys.RaiseFileLimit(), engineFDs))
 		s.Exec("execute the engine", ownImage, argv, os.Environ())
 	})
 	return s

@@ -167,6 +167,16 @@ func (s *Script) CloseFrom(fd int) {
 	s.add(stepTry, "close descriptors", unix.SYS_CLOSE_RANGE, uintptr(fd), uintptr(^uint32(0)), 0)
 }
 
+// ReserveFDs makes the table of descriptors large enough for n of them, as far
+// as RLIMIT_NOFILE allows, while it belongs to one thread. Where it is shared,
+// each doubling waits for an RCU grace period (expand_fdtable in fs/file.c), some
+// milliseconds in which a thread that opens a socket stands still. The table
+// stays across execve; a fork makes it small again. Descriptor 0 must be open.
+func (s *Script) ReserveFDs(n int) {
+	s.add(stepTry, "reserve descriptors", unix.SYS_DUP3, 0, uintptr(n-1), unix.O_CLOEXEC)
+	s.CloseFD(n - 1)
+}
+
 // CloseFD closes one descriptor.
 func (s *Script) CloseFD(fd int) {
 	s.add(stepTry, "close a descriptor", unix.SYS_CLOSE, uintptr(fd))
