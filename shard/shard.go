@@ -52,6 +52,8 @@ type Shard struct {
 	pushed                   []bool
 	idle                     bool // memory was given back since the last traffic
 	done                     bool
+	moved                    uint64 // octets that had crossed the tap at the last sparse
+	spliced                  bool   // connections past the tap had events in this pass
 	brisk                    bool   // what was waited for last came within spinTime
 	seen                     uint64 // what had been counted at the last noteActivity
 
@@ -128,7 +130,7 @@ func (s *Shard) run() {
 	for !s.done {
 		n := s.wait()
 		now := sys.Now()
-		s.brisk = s.brisk && n > 0 || n > 0 && now-s.env.Now < spinTime
+		s.brisk = n > 0 && s.sparse() && (s.brisk || now-s.env.Now < spinTime)
 		s.env.Now = now
 		s.takeMail()
 		s.dispatch(s.events[:n])
@@ -184,6 +186,19 @@ func (s *Shard) wait() int {
 // spinTime is how long a shard polls before it sleeps, once what it waits for
 // has lately come that soon, in nanoseconds.
 const spinTime = 60_000
+
+// bulk is what a pass moves, in octets, when its flows do not wait for answers;
+// their ends need the CPU that polling would take.
+const bulk = 16 << 10
+
+// sparse tells whether the last pass moved less than that, past the tap
+// included.
+func (s *Shard) sparse() bool {
+	moved := s.count.TapRxBytes + s.count.TapTxBytes
+	few := moved-s.moved < bulk && !s.spliced
+	s.moved, s.spliced = moved, false
+	return few
+}
 
 // spin polls for a short while, letting others run in between. It saves the
 // wake-up, which costs more than the wait where the CPU would have gone idle. A
@@ -245,6 +260,7 @@ func (s *Shard) dispatch(events []sys.Event) {
 			s.datagramRelay.Event(tok, ev.Bits)
 		case flow.KindSplice:
 			s.relay.Event(tok, ev.Bits)
+			s.spliced = true
 		case flow.KindListenTCP:
 			s.accept(tok.Slot())
 		}

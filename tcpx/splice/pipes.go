@@ -6,7 +6,7 @@ import "penne/internal/sys"
 // (16,384, or 64 MiB, by default, shared with all else of that user), so the
 // shards of one process must not ask for more than a part of it.
 const (
-	pipeSize = 1 << 20 // the most an unprivileged pipe may hold (pipe-max-size)
+	pipeSize = 1 << 18 // what is spliced in is still cached when it is spliced out
 	maxIdle  = 8       // empty pipes that a shard keeps for the next bytes
 )
 
