@@ -63,7 +63,8 @@ func dialTool(args []string) (any, error) {
 	return Outcome{}, c.Close()
 }
 
-// pokeTool sends a byte to ADDR and waits for what the server does about it.
+// pokeTool sends a byte to ADDR and waits for what the server does about it. A reset may be here before the byte is
+// sent, and is then the write's error.
 func pokeTool(args []string) (any, error) {
 	c, err := dial("tcp", args[0])
 	if err != nil {
@@ -71,7 +72,7 @@ func pokeTool(args []string) (any, error) {
 	}
 	defer c.Close()
 	if _, err := c.Write([]byte{1}); err != nil {
-		return nil, err
+		return failed(Outcome{}, err)
 	}
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		return failed(Outcome{}, err)
