@@ -158,10 +158,17 @@ func (s *Shard) restListener(slot int32) {
 	s.listen.until = s.env.Now + retryAccept
 }
 
-// wakeListeners watches resting listeners again when their time has come.
+// waits tells whether there is something to try again at listen.until.
+func (l *listening) waits() bool { return len(l.resting) > 0 || len(l.parked) > 0 }
+
+// wakeListeners watches resting listeners again, and asks again for parked
+// connections, when their time has come.
 func (s *Shard) wakeListeners() {
-	if len(s.listen.resting) == 0 || s.env.Now < s.listen.until {
+	if !s.listen.waits() || s.env.Now < s.listen.until {
 		return
+	}
+	if len(s.listen.parked) > 0 {
+		s.unpark()
 	}
 	for _, slot := range s.listen.resting {
 		if s.listen.all[slot] != nil {
@@ -236,7 +243,10 @@ func (s *Shard) inside(p parked) {
 		sys.Reset(p.fd)
 		return
 	}
+	// SocketsReady tells when there are sockets again, but who makes them may
+	// have no descriptor left himself: ask again then as well.
 	s.listen.parked = append(s.listen.parked, p)
+	s.listen.until = s.env.Now + retryAccept
 }
 
 // unpark tries parked connections again, oldest first. Listeners that rest may
@@ -247,7 +257,9 @@ func (s *Shard) unpark() {
 	for _, p := range waiting {
 		s.inside(p)
 	}
-	s.listen.until = s.env.Now
+	if len(s.listen.parked) == 0 {
+		s.listen.until = s.env.Now
+	}
 }
 
 func (s *Shard) join(a, b int, to *wire.Addr, port uint16) {

@@ -233,7 +233,7 @@ func (s *Shard) timeout() time.Duration {
 			next, any = at, true
 		}
 	}
-	if len(s.listen.resting) > 0 && (!any || s.listen.until < next) {
+	if s.listen.waits() && (!any || s.listen.until < next) {
 		next, any = s.listen.until, true
 	}
 	if !any {

@@ -39,43 +39,6 @@ func gather(t *testing.T, s *bed.Session, ready string, args ...string) (stop fu
 	return func() { end() }
 }
 
-// TestNoDescriptorLeft opens more connections than the limit of files allows. Those that exist go on, and when
-// some end, new ones are served.
-func TestNoDescriptorLeft(t *testing.T) {
-	b, host, remote := portsBed(t)
-	for _, c := range []struct {
-		name   string
-		client *bed.Session
-		addr   string
-	}{{"bypass", host, lo4}, {"tap", remote, net4}} {
-		t.Run(c.name, func(t *testing.T) {
-			s := limited(t, b, 900, append(noForward, "-t", "8000-8002")...)
-			serveIn(t, s, "tcp", "echo", ":8000", ":8001")
-			serveIn(t, s, "tcp", "who", ":8002")
-			stopOld, err := c.client.BackgroundTool("^kept", "keep", at(c.addr, 8001))
-			if err != nil {
-				t.Fatal(err)
-			}
-			// The backlog takes what the process cannot.
-			stop := gather(t, c.client, "^holding", at(c.addr, 8000), "1500")
-			// More than 200 of them exhaust what there is.
-			if used := countFDs(engineOf(t, s), "socket:"); used < 200 {
-				t.Errorf("%d sockets with 1500 clients", used)
-			}
-			stop()
-			await(t, c.client, "tcp", at(c.addr, 8002)) // there is room for one
-			run(t, s, "timeout", "20", "sh", "-c", "while ss -Htn sport = :8000 state connected exclude time-wait | grep -q .; do :; done")
-			o := tool(t, c.client, "short", at(c.addr, 8000), "200", "16")
-			if o.Bytes != 200 || o.Fails != 0 {
-				t.Errorf("after the crowd: %+v", o)
-			}
-			if err := stopOld(); err != nil {
-				t.Errorf("the connection from before has ended: %v", err)
-			}
-		})
-	}
-}
-
 // TestNamespaceDiesWithACrowd ends the namespace's last process with thousands of connections open both ways.
 func TestNamespaceDiesWithACrowd(t *testing.T) {
 	const n = 2500
