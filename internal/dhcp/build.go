@@ -215,7 +215,7 @@ const (
 
 // fqdn tells the client its full name, and that nobody enters it into the DNS.
 func (o *options) fqdn(name string, q *request) {
-	n, ok := nameLen(name)
+	n, ok := wire.NameLen(name)
 	if !ok {
 		return
 	}
@@ -239,7 +239,7 @@ func (o *options) fqdn(name string, q *request) {
 		copy(v[3:], name)
 		return
 	}
-	putName(v[3:3], name)
+	wire.PutName(v[3:3], name)
 }
 
 // search writes domains, as many as fit, into as many options as they take
@@ -247,7 +247,7 @@ func (o *options) fqdn(name string, q *request) {
 func (o *options) search(domains []string) {
 	any := false
 	for _, d := range domains {
-		n, ok := nameLen(d)
+		n, ok := wire.NameLen(d)
 		if heads := 2 * (n/255 + 2); !ok || len(o.b)+n+heads > o.limit {
 			continue
 		}
@@ -262,41 +262,11 @@ func (o *options) search(domains []string) {
 // of its code if it is full. The caller has checked that there is room.
 func (o *options) appendName(name string) {
 	var buf [256]byte
-	for _, c := range putName(buf[:0], name) {
+	for _, c := range wire.PutName(buf[:0], name) {
 		if o.b[o.last+1] == 255 {
 			o.add(o.b[o.last], 0)
 		}
 		o.b = append(o.b, c)
 		o.b[o.last+1]++
 	}
-}
-
-// nameLen is the length of the domain name d, which may end in a dot, encoded
-// as RFC 1035 section 3.1 says; false if it is none.
-func nameLen(d string) (int, bool) {
-	d = strings.TrimSuffix(d, ".")
-	label := 0
-	for i := range len(d) {
-		if d[i] != '.' {
-			label++
-			continue
-		}
-		if label == 0 || label > 63 {
-			return 0, false
-		}
-		label = 0
-	}
-	return len(d) + 2, label > 0 && label <= 63 && len(d) <= 253
-}
-
-// putName appends the name d, which nameLen has accepted, to b, uncompressed.
-func putName(b []byte, d string) []byte {
-	d = strings.TrimSuffix(d, ".")
-	for len(d) > 0 {
-		label, rest, _ := strings.Cut(d, ".")
-		b = append(b, uint8(len(label)))
-		b = append(b, label...)
-		d = rest
-	}
-	return append(b, 0)
 }

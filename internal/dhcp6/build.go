@@ -2,7 +2,6 @@ package dhcp6
 
 import (
 	"encoding/binary"
-	"strings"
 
 	"penne/csum"
 	"penne/internal/wire"
@@ -213,7 +212,7 @@ const (
 // fqdn tells the client its full name, and that nobody enters it into the DNS.
 // asked are the flags that the client sent.
 func (o *options) fqdn(name string, asked uint8) {
-	n, ok := nameLen(name)
+	n, ok := wire.NameLen(name)
 	if !ok {
 		return
 	}
@@ -225,7 +224,7 @@ func (o *options) fqdn(name string, asked uint8) {
 	if asked&fqdnServer != 0 {
 		v[0] |= fqdnOverride
 	}
-	putName(v[1:1], name)
+	wire.PutName(v[1:1], name)
 }
 
 // search writes domains, as many as fit.
@@ -235,8 +234,8 @@ func (o *options) search(domains []string) {
 		return
 	}
 	for _, d := range domains {
-		if n, ok := nameLen(d); ok && len(o.b)+n <= cap(o.b) {
-			o.b = putName(o.b, d)
+		if n, ok := wire.NameLen(d); ok && len(o.b)+n <= cap(o.b) {
+			o.b = wire.PutName(o.b, d)
 		}
 	}
 	if len(o.b) == at+4 {
@@ -244,34 +243,4 @@ func (o *options) search(domains []string) {
 		return
 	}
 	binary.BigEndian.PutUint16(o.b[at+2:], uint16(len(o.b)-at-4))
-}
-
-// nameLen is the length of the domain name d, which may end in a dot, encoded
-// as RFC 1035 section 3.1 says; false if it is none.
-func nameLen(d string) (int, bool) {
-	d = strings.TrimSuffix(d, ".")
-	label := 0
-	for i := range len(d) {
-		if d[i] != '.' {
-			label++
-			continue
-		}
-		if label == 0 || label > 63 {
-			return 0, false
-		}
-		label = 0
-	}
-	return len(d) + 2, label > 0 && label <= 63 && len(d) <= 253
-}
-
-// putName appends the name d, which nameLen has accepted, to b, uncompressed.
-func putName(b []byte, d string) []byte {
-	d = strings.TrimSuffix(d, ".")
-	for len(d) > 0 {
-		label, rest, _ := strings.Cut(d, ".")
-		b = append(b, uint8(len(label)))
-		b = append(b, label...)
-		d = rest
-	}
-	return append(b, 0)
 }
