@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -207,9 +208,15 @@ func TestNewRemovesWhatADeadRunLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBed(t)
-	orphan := b.Host.command(Spec{Argv: []string{"sleep", "1000"}})
+	orphan := b.Host.command(Spec{Argv: []string{"sh", "-c", "echo up; read never"}})
 	orphan.Env = []string{markEnv + "=" + strconv.Itoa(nobody) + ".1"}
+	stdin, up := pipeTo(t, orphan)
+	defer stdin.Close()
 	if err := b.Host.start(orphan); err != nil {
+		t.Fatal(err)
+	}
+	// A process in the middle of exec shows no environment yet, and the call that starts one may return then.
+	if _, err := up.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
 	newBed(t)
@@ -220,6 +227,20 @@ func TestNewRemovesWhatADeadRunLeft(t *testing.T) {
 	if got := exitStatus(orphan.ProcessState); got != 128+int(syscall.SIGKILL) {
 		t.Errorf("orphan ended with status %d", got)
 	}
+}
+
+// pipeTo gives a command a standard input that stays open, and an output to read from.
+func pipeTo(t *testing.T, cmd *exec.Cmd) (io.WriteCloser, io.Reader) {
+	t.Helper()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stdin, stdout
 }
 
 func TestPatternIsTheSameHoweverItIsRead(t *testing.T) {
