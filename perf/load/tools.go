@@ -87,5 +87,5 @@ func holdTool(args []string) (any, error) {
 		}
 	}
 	fmt.Println("holding")
-	select {}
+	return bed.Forever()
 }

@@ -70,6 +70,16 @@ type toolReply struct {
 	Err   string
 }
 
+// Forever keeps a tool's process until it is killed. Go's runtime would take select{} for a deadlock, and end
+// the process, as soon as no goroutine waits for a socket or a timer.
+func Forever() (any, error) {
+	for {
+		if err := syscall.Pause(); err != syscall.EINTR { // a signal's handler ran: the runtime's own
+			return nil, err
+		}
+	}
+}
+
 // RunAgent serves as agent or tool if this process was started to be one, and tells whether it did: then
 // there is nothing else to do.
 func RunAgent() bool {

@@ -7,8 +7,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"penne/test/bed"
+	"penne/test/client"
 )
 
 // limited starts pasta with a limit of open files, which its command shares.
@@ -37,6 +39,52 @@ func gather(t *testing.T, s *bed.Session, ready string, args ...string) (stop fu
 		t.Fatal(err)
 	}
 	return func() { end() }
+}
+
+// TestNoDescriptorLeft opens more connections than the limit of files allows. Those that exist go on, and when
+// some end, new ones are served.
+func TestNoDescriptorLeft(t *testing.T) {
+	b, host, remote := portsBed(t)
+	for _, c := range []struct {
+		name   string
+		client *bed.Session
+		addr   string
+	}{{"bypass", host, lo4}, {"tap", remote, net4}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := limited(t, b, 900, append(noForward, "-t", "8000-8002")...)
+			serveIn(t, s, "tcp", "echo", ":8000", ":8001")
+			serveIn(t, s, "tcp", "who", ":8002")
+			stopOld, err := c.client.BackgroundTool("^kept", "keep", at(c.addr, 8001))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The backlog takes what the process cannot.
+			stop := gather(t, c.client, "^holding", at(c.addr, 8000), "1500")
+			awaitSockets(t, engineOf(t, s), 200)
+			stop()
+			await(t, c.client, "tcp", at(c.addr, 8002)) // there is room for one
+			run(t, s, "timeout", "20", "sh", "-c", "while ss -Htn sport = :8000 state connected exclude time-wait | grep -q .; do :; done")
+			o := tool(t, c.client, "short", at(c.addr, 8000), "200", "16")
+			if o.Bytes != 200 || o.Fails != 0 {
+				t.Errorf("after the crowd: %+v", o)
+			}
+			if err := stopOld(); err != nil {
+				t.Errorf("the connection from before has ended: %v", err)
+			}
+		})
+	}
+}
+
+// awaitSockets waits until a process has n sockets.
+func awaitSockets(t *testing.T, pid, n int) {
+	t.Helper()
+	used := 0
+	for end := time.Now().Add(client.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if used = countFDs(pid, "socket:"); used >= n {
+			return
+		}
+	}
+	t.Fatalf("%d sockets in the end", used)
 }
 
 // TestNamespaceDiesWithACrowd ends the namespace's last process with thousands of connections open both ways.

@@ -212,7 +212,7 @@ func holdTool(args []string) (any, error) {
 		}
 	}
 	fmt.Println("holding", len(held))
-	select {}
+	return bed.Forever()
 }
 
 func echoByte(c net.Conn) error {

@@ -126,7 +126,7 @@ func serveTool(args []string) (any, error) {
 		at = append(at, bound)
 	}
 	fmt.Println("ready", strings.Join(at, " "))
-	select {}
+	return bed.Forever()
 }
 
 func serveAt(network, kind, addr string) (string, error) {
