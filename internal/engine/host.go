@@ -24,7 +24,7 @@ const (
 // readHost finds out what the host's network and resolver are like, and begins
 // to follow both.
 func (e *engine) readHost() error {
-	e.resolv, e.dns = openResolv(resolvPath)
+	e.resolv, e.dns = openResolv(resolvPath, usualDirs...)
 	n := &e.conf.Net
 	var state nl.State
 	var err error

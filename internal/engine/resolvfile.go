@@ -21,6 +21,13 @@ const (
 	maxResolv = 64 << 10
 )
 
+// usualDirs are where the programs that manage networks keep the file that
+// resolvPath is a link to. Those that exist are held open from the start, for
+// one such program may take over from another.
+var usualDirs = []string{
+	"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/connman", "/run/netconfig",
+}
+
 // errElsewhere says that resolv.conf is now in a directory that was not open
 // when we left the file system.
 var errElsewhere = errors.New("resolv.conf has moved to another directory, which is out of reach: going on with the resolvers known so far")
@@ -51,8 +58,9 @@ type heldDir struct {
 }
 
 // openResolv finds the resolv.conf at path, reads it, and prepares for
-// following it. A missing file is one without resolvers, which may come.
-func openResolv(path string) (*resolvFile, resolver) {
+// following it, to any of the directories in usual too. A missing file is one
+// without resolvers, which may come.
+func openResolv(path string, usual ...string) (*resolvFile, resolver) {
 	f := &resolvFile{path: path, dirs: map[string]heldDir{}, place: -1}
 	if fd, err := sys.NewInotify(); err == nil {
 		f.events = os.NewFile(uintptr(fd), "resolver events")
@@ -62,6 +70,9 @@ func openResolv(path string) (*resolvFile, resolver) {
 		if n, err := sys.WatchWrites(int(f.events.Fd()), f.file.Name()); err == nil {
 			f.place = n
 		}
+	}
+	for _, d := range usual {
+		_, _ = f.dir(d) // most are not there
 	}
 	f.sealed = true
 	return f, r

@@ -51,9 +51,9 @@ func (p *place) link(target, name string) {
 }
 
 // open opens etc/resolv.conf and checks what it says.
-func (p *place) open(want string) (*resolvFile, resolver) {
+func (p *place) open(want string, usual ...string) (*resolvFile, resolver) {
 	p.t.Helper()
-	f, r := openResolv(p.path("etc/resolv.conf"))
+	f, r := openResolv(p.path("etc/resolv.conf"), usual...)
 	if got := servers(&r); got != want {
 		p.t.Fatalf("at first: %q, want %q", got, want)
 	}
@@ -154,6 +154,19 @@ func TestResolvFileMovesOutOfReach(t *testing.T) {
 		t.Fatalf("%q, error %v", servers(&r), err)
 	}
 	p.replace("etc/resolv.conf", "nameserver 192.0.2.2\n")
+	p.expect(f, &last, "192.0.2.2")
+}
+
+// TestResolvFileChangesHands has the link lead to another usual directory.
+func TestResolvFileChangesHands(t *testing.T) {
+	p := newPlace(t)
+	p.write("run/stub/stub.conf", "nameserver 127.0.0.53\n")
+	p.link("../run/stub/stub.conf", "etc/resolv.conf")
+	f, last := p.open("127.0.0.53", p.path("missing"), p.path("elsewhere"))
+	p.write("elsewhere/file", "nameserver 192.0.2.1\n")
+	p.link("../elsewhere/file", "etc/resolv.conf")
+	p.expect(f, &last, "192.0.2.1")
+	p.replace("elsewhere/file", "nameserver 192.0.2.2\n")
 	p.expect(f, &last, "192.0.2.2")
 }
 

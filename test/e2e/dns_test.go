@@ -122,7 +122,6 @@ func TestChangedResolverIsFollowed(t *testing.T) {
 	s := attach(t, b, "--dns-forward", "169.254.1.1")
 	dig(t, s, "169.254.1.1", "192.0.2.53")
 	writeFile(t, file, "nameserver "+bed.RemoteIP4+"\n")
-	run(t, s, "timeout", "20", "sh", "-c",
-		`until [ "$(dig @169.254.1.1 +short +tries=1 +time=5 penne.example A)" = 192.0.2.54 ]; do :; done`)
+	awaitDig(t, s, "192.0.2.54")
 	dig(t, s, "169.254.1.1", "192.0.2.54")
 }

@@ -195,7 +195,8 @@ func start(t *testing.T, b *bed.Bed, options ...string) *bed.Session {
 	return s
 }
 
-// TestResolverBehindALink has resolv.conf as systemd-resolved makes it: a link to a file that is replaced.
+// TestResolverBehindALink has resolv.conf as systemd-resolved makes it: a link to a file that is replaced. Then the
+// link leads to another file, and in the end a file takes its place.
 func TestResolverBehindALink(t *testing.T) {
 	need(t, "dig")
 	b := newBed(t)
@@ -207,20 +208,48 @@ func TestResolverBehindALink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	writeFile(t, filepath.Join(stub, "resolv.conf"), "nameserver 127.0.0.53\n")
-	if err := os.Symlink(filepath.Join(stub, "resolv.conf"), filepath.Join(etc, "resolv.conf")); err != nil {
-		t.Fatal(err)
-	}
+	const ours, remotes = "nameserver 127.0.0.53\n", "nameserver " + bed.RemoteIP4 + "\n"
+	writeFile(t, filepath.Join(stub, "resolv.conf"), ours)
+	link(t, filepath.Join(stub, "resolv.conf"), filepath.Join(etc, "resolv.conf"))
 	if err := b.Host.BindMount(etc, "/etc"); err != nil {
 		t.Fatal(err)
 	}
 	s := attach(t, b, "--dns-forward", "169.254.1.1")
 	dig(t, s, "169.254.1.1", "192.0.2.53")
-	next := filepath.Join(stub, "next")
-	writeFile(t, next, "nameserver "+bed.RemoteIP4+"\n")
-	if err := os.Rename(next, filepath.Join(stub, "resolv.conf")); err != nil {
+	replace(t, filepath.Join(stub, "resolv.conf"), remotes)
+	awaitDig(t, s, "192.0.2.54")
+	writeFile(t, filepath.Join(stub, "stub.conf"), ours)
+	link(t, filepath.Join(stub, "stub.conf"), filepath.Join(etc, "resolv.conf"))
+	awaitDig(t, s, "192.0.2.53")
+	replace(t, filepath.Join(etc, "resolv.conf"), remotes)
+	awaitDig(t, s, "192.0.2.54")
+	replace(t, filepath.Join(etc, "resolv.conf"), ours)
+	awaitDig(t, s, "192.0.2.53")
+}
+
+// link puts a symbolic link in the place of a file.
+func link(t *testing.T, target, path string) {
+	t.Helper()
+	if err := os.Symlink(target, path+".next"); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Rename(path+".next", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replace puts a new file in the place of an old one.
+func replace(t *testing.T, path, text string) {
+	t.Helper()
+	writeFile(t, path+".next", text)
+	if err := os.Rename(path+".next", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitDig asks the forwarded resolver until it has an answer of the resolver that was changed to.
+func awaitDig(t *testing.T, s *bed.Session, want string) {
+	t.Helper()
 	run(t, s, "timeout", "20", "sh", "-c",
-		`until [ "$(dig @169.254.1.1 +short +tries=1 +time=5 penne.example A)" = 192.0.2.54 ]; do :; done`)
+		`until [ "$(dig @169.254.1.1 +short +tries=1 +time=5 penne.example A)" = `+want+` ]; do :; done`)
 }
