@@ -103,7 +103,7 @@ func TestDirectoryOneOwner(t *testing.T) {
 		k := key(i)
 		owner, ok := d.Owner(seed.Hash(&k))
 		if !ok {
-			continue // left out: its bucket was full
+			t.Fatalf("flow %d has no owner", i)
 		}
 		for s := range shards {
 			if won[s][i] != owner {
@@ -114,6 +114,39 @@ func TestDirectoryOneOwner(t *testing.T) {
 		if _, ok := d.Owner(seed.Hash(&k)); ok {
 			t.Fatalf("flow %d owned after its release", i)
 		}
+	}
+}
+
+// TestDirectoryHasRoomInFullBuckets claims many flows of one bucket: none is
+// left out, and all places can be used again.
+func TestDirectoryHasRoomInFullBuckets(t *testing.T) {
+	const flows = 64
+	d := NewDirectory(flows)
+	hash := func(i int) uint64 { return uint64(i+1) << 32 } // the low bits choose the bucket
+	for range 3 {
+		for i := range flows {
+			if owner := d.Claim(hash(i), uint8(i%4)); owner != uint8(i%4) {
+				t.Fatalf("flow %d claimed by %d", i, owner)
+			}
+		}
+		for i := range flows {
+			if owner := d.Claim(hash(i), 9); owner != uint8(i%4) {
+				t.Fatalf("flow %d claimed again, by %d", i, owner)
+			}
+			if owner, ok := d.Owner(hash(i)); !ok || owner != uint8(i%4) {
+				t.Fatalf("owner of flow %d: %d, %v", i, owner, ok)
+			}
+		}
+		for i := range flows {
+			d.Release(hash(i), 9) // not its claim
+			d.Release(hash(i), uint8(i%4))
+			if _, ok := d.Owner(hash(i)); ok {
+				t.Fatalf("flow %d owned after its release", i)
+			}
+		}
+	}
+	if n := d.buckets[0].lock.count(); n != 0 {
+		t.Errorf("%d entries spilled in the end", n)
 	}
 }
 
