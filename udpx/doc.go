@@ -38,7 +38,9 @@
 // few system calls per peer where answering from the listener would cost none,
 // but from then on the flow is like any other: the kernel steers it to its
 // shard whatever socket group the listener is in, it can segment, and errors
-// come back.
+// come back. Where no other socket may be bound to the listener's port, a low one
+// that was bound before the privilege was given up, the flow shares the
+// listener's socket both ways; ICMP errors do not come back to it.
 //
 // The package is driven by one shard and owned by it; only Ports is shared.
 package udpx

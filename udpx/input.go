@@ -170,6 +170,8 @@ type local struct {
 	port   uint16
 	scope  uint32
 	device string
+	// refused is set when no other socket may be bound there.
+	refused bool
 }
 
 // connect makes the socket of the flow at slot: bound to the host port of the
@@ -196,6 +198,7 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 	}
 	if at != nil {
 		errno = u.bindAt(r, at)
+		at.refused = errno != 0
 	} else {
 		errno = u.bindOut(r, u.table.Key(slot))
 	}

@@ -29,11 +29,16 @@ type Listener struct {
 type listener struct {
 	Listener
 	fd   int // -1: free place
+	id   int32
 	gen  uint32
 	port uint16
 	addr wire.Addr // unspecified for a wildcard
 	v6   bool
 	dual bool // an IPv6 socket that serves IPv4 as well
+	// alone tells that no other socket may have the port: flows then share
+	// this one, and sharing is how many do.
+	alone   bool
+	sharing int32
 }
 
 // Listen serves the bound UDP socket fd until Unlisten(id). The descriptor stays
@@ -55,7 +60,7 @@ func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 		sys.GroDatagrams(fd)
 	}
 	id = u.place()
-	n.gen = u.listeners[id].gen
+	n.id, n.gen = id, u.listeners[id].gen
 	tok := flow.NewToken(flow.KindListenUDP, n.gen, id)
 	// Level-triggered and exclusive: shards that share the socket are not
 	// all woken by one datagram.
@@ -104,12 +109,13 @@ func (u *UDP) place() int32 {
 }
 
 // Unlisten ends what Listen began, before the caller closes the descriptor.
-// Flows that came by it go on.
+// Flows that came by it go on, but for those that send through its socket.
 func (u *UDP) Unlisten(id int32) {
 	if id < 0 || int(id) >= len(u.listeners) || u.listeners[id].fd < 0 {
 		return
 	}
 	n := &u.listeners[id]
+	u.evict(id)
 	u.env.Epoll.Del(n.fd)
 	n.each(func(v6 bool) { u.ports.unforward(v6, n.port) })
 	*n = listener{fd: -1, gen: n.gen + 1}
@@ -144,6 +150,7 @@ func (u *UDP) accept(tok flow.Token, bits uint32) {
 			return
 		}
 		u.guest = u.env.Guest.MAC()
+		u.heard.slot = -1
 		taken := uint64(0)
 		if l.Local != nil {
 			taken = l.Local(u.recv, n)
@@ -169,34 +176,55 @@ func (u *UDP) inbound(l *listener, i int) {
 		u.env.Count.Drop(stats.TooLong)
 		return
 	}
-	key, ok := u.inboundKey(l, &peer, port)
-	if !ok {
-		u.env.Count.Drop(stats.BadSource)
-		return
-	}
-	hash := u.table.Hash(&key)
-	slot := u.table.Find(&key, hash)
-	if slot >= 0 && u.rec[slot].peer != peer {
-		// Two peers that the guest cannot tell apart: its answers could not
-		// be told apart either.
-		u.env.Count.Drop(stats.BadSource)
-		return
-	}
-	if slot < 0 {
+	slot := u.heard.slot
+	if slot < 0 || u.heard.peer != peer || u.heard.port != port {
 		at := u.localOf(l, i, scope)
-		if slot = u.admit(&key, hash, peer, &at); slot == refusedFlow {
+		if slot = u.inboundFlow(l, &peer, port, &at); slot == refusedFlow {
 			return
 		}
 	}
 	if slot == foreignFlow {
-		u.finish() // what has scratch's present headers
-		u.scratch.fill(&u.env.Rules.OurMAC, &key)
 		u.emit(&u.scratch, i)
 		return
 	}
+	u.heard = heard{peer, port, slot}
 	r := &u.rec[slot]
 	u.touch(r, &r.fromHost)
 	u.emit(&r.hdr, i)
+}
+
+// heard is the flow of the last datagram that a listener got in this row: they
+// come in runs.
+type heard struct {
+	peer wire.Addr
+	port uint16
+	slot int32 // -1: none
+}
+
+// inboundFlow finds or makes the flow of a datagram from peer that came to l
+// at at. Of one that is another shard's it leaves the headers in u.scratch.
+func (u *UDP) inboundFlow(l *listener, peer *wire.Addr, port uint16, at *local) int32 {
+	key, ok := u.inboundKey(l, peer, port)
+	if !ok {
+		u.env.Count.Drop(stats.BadSource)
+		return refusedFlow
+	}
+	hash := u.table.Hash(&key)
+	slot := u.table.Find(&key, hash)
+	if slot >= 0 && u.rec[slot].peer != *peer {
+		// Two peers that the guest cannot tell apart: its answers could not
+		// be told apart either.
+		u.env.Count.Drop(stats.BadSource)
+		return refusedFlow
+	}
+	if slot < 0 {
+		slot = u.admit(l, &key, hash, peer, at)
+	}
+	if slot == foreignFlow {
+		u.finish() // what has scratch's present headers
+		u.scratch.fill(&u.env.Rules.OurMAC, &key)
+	}
+	return slot
 }
 
 // Results of admit that are not slots.
@@ -231,14 +259,12 @@ func (u *UDP) localOf(l *listener, i int, scope uint32) local {
 	if ip, ok := u.recv.Local(i); ok {
 		at.addr = ip
 	}
-	if !at.addr.Is4() && at.addr.IsLinkLocal() {
-		at.scope = scope
-	}
+	at.scope = scope // which only link-local peers have
 	return at
 }
 
-// admit makes the flow of a peer that a listener heard of.
-func (u *UDP) admit(key *flow.Key, hash uint64, peer wire.Addr, at *local) int32 {
+// admit makes the flow of a peer that a listener heard of at at.
+func (u *UDP) admit(l *listener, key *flow.Key, hash uint64, peer *wire.Addr, at *local) int32 {
 	if !u.env.Claim(nil, hash) {
 		return foreignFlow
 	}
@@ -249,8 +275,11 @@ func (u *UDP) admit(key *flow.Key, hash uint64, peer wire.Addr, at *local) int32
 		return refusedFlow
 	}
 	r := &u.rec[slot]
-	*r = record{peer: peer, peerPort: key.RemotePort, inbound: true}
-	if errno := u.connect(r, slot, at); errno != 0 {
+	*r = record{peer: *peer, peerPort: key.RemotePort, inbound: true}
+	if at.addr.Is4() != peer.Is4() || at.addr.IsMulticast() {
+		at.addr = anyAddr(!peer.Is4())
+	}
+	if errno := u.attach(r, slot, l, at); errno != 0 {
 		u.abandon(r, slot)
 		u.env.Count.Drop(reasonOf(errno))
 		return refusedFlow
@@ -268,9 +297,6 @@ func (u *UDP) bindAt(r *record, at *local) sys.Errno {
 		if err := sys.BindToDevice(r.fd, at.device); err != nil {
 			return sys.ENETUNREACH
 		}
-	}
-	if at.addr.Is4() != r.peer.Is4() || at.addr.IsMulticast() {
-		at.addr = anyAddr(!r.peer.Is4())
 	}
 	var sa sys.Sockaddr
 	sa.SetInet((*[16]byte)(&at.addr), at.addr.Is4(), at.port, at.scope)

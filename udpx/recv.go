@@ -108,6 +108,7 @@ func (u *UDP) mtu() int {
 func (u *UDP) stray(slot int32, i int) {
 	r := &u.rec[slot]
 	if l := u.listenerOn(r.hostPort, !r.peer.Is4()); l != nil {
+		u.heard.slot = -1 // maybe another listener's
 		u.inbound(l, i)
 		return
 	}

@@ -39,6 +39,9 @@ type cursor struct {
 // transmit sends the frames queued on r and gives them back.
 func (u *UDP) transmit(r *record) {
 	at := cursor{f: r.head}
+	if r.via != 0 {
+		u.lead(r)
+	}
 	for at.f != nil {
 		u.hops(r, at.f.H.TTL)
 		first := at.f
@@ -59,10 +62,11 @@ func (u *UDP) giveBack(first, end *ring.Frame) {
 }
 
 // hops makes the socket's TTL the guest's, so that traceroute works. The
-// kernel's own default is taken to be the usual one.
+// kernel's own default is taken to be the usual one. A listener's socket keeps
+// its own: it serves others as well.
 func (u *UDP) hops(r *record, ttl uint8) {
 	const usual = 64
-	if ttl == r.ttl || r.ttl == 0 && ttl == usual {
+	if ttl == r.ttl || r.ttl == 0 && ttl == usual || r.via != 0 {
 		return
 	}
 	if sys.SetTTL(r.fd, !r.peer.Is4(), max(ttl, 1)) == 0 {
@@ -191,11 +195,19 @@ func (u *UDP) full(msgs []message) {
 // and why the next one did not. A refusal is tried once more: a pending ICMP
 // error is reported in place of the next send, and a full buffer may grow.
 func (u *UDP) push(r *record, row *sys.SendRow, first int) (int, sys.Errno) {
-	n, errno := row.Send(r.fd, first)
-	if errno != 0 && u.retry(r, errno) {
-		n, errno = row.Send(r.fd, first)
+	n, errno := u.post(r, row, first)
+	if errno != 0 && (u.retry(r, errno) || u.anySource(r, errno, row == u.replay || u.msgs[first].segment == 0)) {
+		n, errno = u.post(r, row, first)
 	}
 	return n, errno
+}
+
+// post is one sendmmsg.
+func (u *UDP) post(r *record, row *sys.SendRow, first int) (int, sys.Errno) {
+	if r.via != 0 {
+		return row.SendTo(r.fd, first, &u.way)
+	}
+	return row.Send(r.fd, first)
 }
 
 // retry tells whether to send the same message again after errno.
@@ -210,7 +222,7 @@ func (u *UDP) retry(r *record, errno sys.Errno) bool {
 	case sys.ENOBUFS, sys.EMSGSIZE, sys.EINVAL, sys.EIO:
 		return false
 	}
-	return true
+	return r.via == 0 // who shares a socket hears of no ICMP errors
 }
 
 // refused deals with a message the kernel did not take: one of several

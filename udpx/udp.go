@@ -59,6 +59,7 @@ type UDP struct {
 	// The flow of the last frame from the guest: frames come in runs.
 	lastKey  flow.Key
 	lastSlot int32
+	heard    heard
 
 	// Flows with frames queued by the running Input.
 	active  [ring.BatchSize]int32
@@ -70,6 +71,7 @@ type UDP struct {
 	send   *sys.SendRow
 	replay *sys.SendRow
 	msgs   [sendRow]message
+	way    sys.Return // of what is being sent through a listener's socket
 	faults *sys.ErrorQueue
 	fault  sys.SocketFault
 	due    [64]int32
@@ -91,13 +93,18 @@ type record struct {
 	hostPort   uint16 // 0: the kernel's choice, of no concern to others
 	claimed    bool   // hostPort is claimed of Ports
 	inbound    bool   // it began on the host
-	segMax     uint16 // longest segment that was not refused yet
-	want       uint8  // messages to ask for at the next receive
-	ttl        uint8  // as set on the socket; 0: the kernel's default
-	fromGuest  uint8  // bursts, saturating
-	fromHost   uint8
-	wideSend   bool // the send buffer has been raised
-	hdr        header
+	// via is 1 + the listener whose socket fd is; 0: fd is the flow's own.
+	// Only the former need the address that from is and the peer's scope.
+	via       int32
+	scope     uint32
+	from      wire.Addr
+	segMax    uint16 // longest segment that was not refused yet
+	want      uint8  // messages to ask for at the next receive
+	ttl       uint8  // as set on the socket; 0: the kernel's default
+	fromGuest uint8  // bursts, saturating
+	fromHost  uint8
+	wideSend  bool // the send buffer has been raised
+	hdr       header
 }
 
 // New makes the translator and finds out what the kernel offers.
@@ -109,7 +116,7 @@ func New(cfg Config) (*UDP, error) {
 		env: cfg.Env, idle: int64(cfg.Idle), assured: int64(cfg.Assured), ports: cfg.Ports,
 		table: flow.NewTable(cfg.Flows, cfg.Env.Seed),
 		wheel: wheel.New(cfg.Flows, cfg.Env.Now),
-		rec:   make([]record, cfg.Flows), lastSlot: -1, probed: -1,
+		rec:   make([]record, cfg.Flows), lastSlot: -1, heard: heard{slot: -1}, probed: -1,
 		recv:   sys.NewRecvRow(recvRow),
 		send:   sys.NewSendRow(sendRow, 2*sendRow),
 		replay: sys.NewSendRow(sendRow, sendRow),
@@ -204,7 +211,7 @@ func (u *UDP) Close() {
 func (u *UDP) drop(slot int32) {
 	r := &u.rec[slot]
 	v6 := !r.peer.Is4()
-	sys.Close(r.fd)
+	u.leave(r)
 	if r.claimed {
 		u.ports.release(v6, r.hostPort, u.table.Key(slot).GuestPort)
 	}
@@ -213,7 +220,7 @@ func (u *UDP) drop(slot int32) {
 	u.env.Release(u.table.HashAt(slot))
 	u.table.Remove(slot)
 	*r = record{}
-	u.lastSlot = -1
+	u.lastSlot, u.heard.slot = -1, -1
 	u.env.Count.UDPClosed++
 	u.env.Count.UDPFlows = uint64(u.table.Len())
 }

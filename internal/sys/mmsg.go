@@ -122,8 +122,12 @@ func findControl(b []byte, level, typ, size int) []byte {
 	return nil
 }
 
-// sendControl is the room of one UDP_SEGMENT control message.
-const sendControl = unix.SizeofCmsghdr + 8
+// sendSegment is the room of one UDP_SEGMENT control message, sendControl that
+// of the way back as well, which stands behind it.
+const (
+	sendSegment = unix.SizeofCmsghdr + 8
+	sendControl = sendSegment + pktinfoWords*8
+)
 
 // SendRow sends rows of messages over a connected datagram socket with one
 // sendmmsg each. A message gathers one or more pieces. All its memory is made
@@ -185,7 +189,7 @@ func (s *SendRow) Segment(size uint16) {
 	*(*uint16)(unsafe.Pointer(&c[unix.SizeofCmsghdr])) = size
 	h := &s.hdr[s.n-1].hdr
 	h.Control = &c[0]
-	h.SetControllen(sendControl)
+	h.SetControllen(sendSegment)
 }
 
 // Send sends the messages from the first-th on and returns how many the kernel
