@@ -200,7 +200,7 @@ func (e *engine) openDevice() (*tun.Device, error) {
 func (e *engine) configure(c *nl.Conn) error {
 	report, err := c.Configure(nl.Config{
 		Name: e.device.Name(), MAC: e.conf.Pasta.NSMAC, MTU: e.conf.Net.MTU,
-		Up: e.conf.Pasta.ConfigNet, Template: &e.template,
+		TxQueueLen: tun.DefaultTxQueueLen, Up: e.conf.Pasta.ConfigNet, Template: &e.template,
 	})
 	if err != nil {
 		return err

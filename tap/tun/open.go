@@ -274,7 +274,9 @@ func (d *Device) Queue(i int) *Queue { return d.queues[i] }
 
 // TxQueueError says why the queue length could not be set, or is nil. The tap
 // works nevertheless, but a burst of small packets from the guest is dropped in
-// the kernel.
+// the kernel. The ioctl wants CAP_NET_ADMIN in the initial user namespace
+// (dev_ioctl), so it is refused to whoever has it over the network namespace
+// only: rtnetlink (IFLA_TXQLEN) is what serves there.
 func (d *Device) TxQueueError() error { return d.txqErr }
 
 // Close closes all queues; the interface goes with the last one unless it is

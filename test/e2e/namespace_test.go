@@ -13,6 +13,7 @@ import (
 type ipAddr struct {
 	Ifname   string
 	Mtu      int
+	Txqlen   int
 	Flags    []string
 	AddrInfo []struct {
 		Family    string
@@ -57,6 +58,10 @@ func TestAddressesAndRoutesAreCopied(t *testing.T) {
 	}
 	if up.Mtu != 65520 {
 		t.Errorf("MTU %d, want 65520", up.Mtu)
+	}
+	// The kernel's 1000 frames are less than one window at MTU 1500.
+	if up.Txqlen != 10000 {
+		t.Errorf("room for %d frames, want 10000", up.Txqlen)
 	}
 	if lo := fmt.Sprint(links["lo"].Flags); !strings.Contains(lo, "LOWER_UP") {
 		t.Errorf("loopback is not up: %s", lo)
