@@ -15,7 +15,7 @@ func badValue(format string, args ...any) error { return portsf(format, args...)
 func (p *parser) path(dst *string) func(string) error {
 	return func(v string) error {
 		if v == "" {
-			return badValue("an empty path")
+			return badValue("give a path")
 		}
 		*dst = v
 		return nil
@@ -37,7 +37,7 @@ func (p *parser) socketPath(dst *string) func(string) error {
 func (p *parser) ifname(dst *string) func(string) error {
 	return func(v string) error {
 		if !validIfname(v) {
-			return badValue("no interface name")
+			return badValue("give the name of an interface, as ip-link(8) shows it")
 		}
 		*dst = v
 		return nil
@@ -47,7 +47,7 @@ func (p *parser) ifname(dst *string) func(string) error {
 // tapName stores the tap's name; '%' would make the kernel number it.
 func (p *parser) tapName(v string) error {
 	if !validIfname(v) || strings.Contains(v, "%") {
-		return badValue("no interface name")
+		return badValue("give a name of 1 to 15 characters, without blanks, '/', ':' and '%%'")
 	}
 	p.c.Pasta.Ifname = v
 	return nil
@@ -57,7 +57,7 @@ func (p *parser) tapName(v string) error {
 func (p *parser) domain(dst *string) func(string) error {
 	return func(v string) error {
 		if !validDomain(v) {
-			return badValue("no host name")
+			return badValue("give letters, digits, '-' and '_', in parts of up to %d with dots between", maxLabel)
 		}
 		*dst = v
 		return nil
@@ -77,9 +77,9 @@ func (p *parser) pair(valid func(netip.Addr) bool, v4, v6 *netip.Addr) func(stri
 		a, ok := parseIP(v)
 		switch {
 		case !ok:
-			return badValue("no IPv4 or IPv6 address")
+			return badValue("give an address such as 192.0.2.1 or 2001:db8::1")
 		case !valid(a):
-			return badValue("this address cannot serve here")
+			return badValue("this address cannot serve here, give one such as 192.0.2.1 or 2001:db8::1")
 		case a.Is4():
 			*v4 = a
 		default:
@@ -140,7 +140,7 @@ func (p *parser) address(v string) error {
 	text, length, cidr := strings.Cut(v, "/")
 	a, ok := parseIP(text)
 	if !ok || !isHost(a) {
-		return badValue("no address of a host")
+		return badValue("give a host's address such as 192.0.2.2, 192.0.2.2/24 or 2001:db8::2")
 	}
 	bits := 0
 	if cidr {

@@ -6,6 +6,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os/signal"
@@ -82,7 +83,7 @@ func (e *engine) start() error {
 		e.readHost, e.openTap, e.makeShards, e.openInside, e.bindPorts, e.openAuto, e.sandbox,
 	} {
 		if err := step(); err != nil {
-			return err
+			return withHint(err)
 		}
 	}
 	if e.capture != nil {
@@ -94,6 +95,14 @@ func (e *engine) start() error {
 	}
 	e.summary()
 	return nil
+}
+
+// withHint adds what to do, where the error alone does not tell.
+func withHint(err error) error {
+	if errors.Is(err, syscall.EMFILE) {
+		return fmt.Errorf("%w: raise the limit of open files, ulimit -n", err)
+	}
+	return err
 }
 
 // run follows events until the end.

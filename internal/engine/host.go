@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -40,10 +42,29 @@ func (e *engine) readHost() error {
 	}
 	e.template = state.Template
 	e.rules = rules(e.conf, &e.template, &e.dns)
+	for _, a := range []netip.Addr{n.Outbound4, n.Outbound6} {
+		if !bindable(a) {
+			e.log.Warn("outbound address " + a.String() + " is none of this host's: nothing gets out until it is")
+		}
+	}
 	if !e.rules.V4.On && !e.rules.V6.On {
 		return fmt.Errorf("neither IPv4 nor IPv6 can be served: check options -4 and -6, and the host's kernel")
 	}
 	return nil
+}
+
+// bindable tells whether sockets can have the source address a, as far as can
+// be told; one of a link needs to be told which link.
+func bindable(a netip.Addr) bool {
+	if !a.IsValid() || a.IsLinkLocalUnicast() {
+		return true
+	}
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
+	if err != nil {
+		return !errors.Is(err, sys.EADDRNOTAVAIL)
+	}
+	c.Close()
+	return true
 }
 
 // followHost lets changes of the host's network and resolver arrive.

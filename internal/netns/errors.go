@@ -57,7 +57,7 @@ func reason(err error) string {
 // TunError puts a failure to open the tun device in words. Other errors, of
 // making the interface, it returns as they are.
 func TunError(err error) error {
-	for _, known := range []error{fs.ErrNotExist, syscall.ENODEV, syscall.ENXIO, syscall.EACCES} {
+	for _, known := range []error{fs.ErrNotExist, syscall.ENODEV, syscall.ENXIO, syscall.EACCES, syscall.ENOTTY} {
 		if errors.Is(err, known) {
 			return tunFailure(err)
 		}
@@ -81,11 +81,12 @@ func checkTun() error {
 
 // userNSError puts a failure to make or furnish a user namespace in words.
 func userNSError(what string, err error) error {
-	return failure(err, "Failed to %s: %s: %s", what, reason(err), userNSHint())
+	return failure(err, "Failed to %s: %s: %s", what, reason(err), userNSHint(err))
 }
 
-// userNSHint says which setting forbids user namespaces, as far as can be told.
-func userNSHint() string {
+// userNSHint says which setting forbids user namespaces, as far as can be told;
+// with ENOSPC it may be one of other namespaces (namespaces(7)).
+func userNSHint(err error) string {
 	switch {
 	case sysctl("kernel/unprivileged_userns_clone") == "0":
 		return "user namespaces are switched off, try: sysctl -w kernel.unprivileged_userns_clone=1"
@@ -94,6 +95,9 @@ func userNSHint() string {
 	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
 		return "AppArmor restricts user namespaces: install a profile that allows them for this program, " +
 			"or try: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return "there are as many namespaces as are allowed, raise the limits user.max_*_namespaces (sysctl)"
 	}
 	return "user namespaces may be forbidden here, by a container's seccomp filter or a security module"
 }
@@ -111,6 +115,7 @@ func joinError(what string, err error, userns bool) error {
 	hint := ""
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		hint = ": give one that exists"
 	case errors.Is(err, syscall.EINVAL):
 		hint = ": this is no namespace of that kind"
 	case errors.Is(err, fs.ErrPermission) && userns:

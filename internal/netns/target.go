@@ -62,7 +62,7 @@ func existingTarget(p *conf.Pasta) (*target, error) {
 func (t *target) openProcess(p *conf.Pasta) (err error) {
 	if t.process, err = sys.PidfdOpen(p.PID); err != nil {
 		t.process = -1
-		return failure(err, "Failed to find process %d: %s", p.PID, reason(err))
+		return failure(err, "Failed to find process %d: %s: give the ID of one that runs", p.PID, reason(err))
 	}
 	dir := fmt.Sprintf("/proc/%d/ns/", p.PID)
 	if t.net, err = openNS("network namespace", dir+"net", true); err != nil {

@@ -220,11 +220,11 @@ func TestExistingTargetErrors(t *testing.T) {
 		p    conf.Pasta
 		want string
 	}{
-		{conf.Pasta{PID: gone.Process.Pid}, "Failed to find process " + strconv.Itoa(gone.Process.Pid) + ": no such process"},
+		{conf.Pasta{PID: gone.Process.Pid}, "Failed to find process " + strconv.Itoa(gone.Process.Pid) + ": no such process: give the ID of one that runs"},
 		{conf.Pasta{Netns: plain}, "Failed to open network namespace " + plain + ": "},
-		{conf.Pasta{Netns: "/nonexistent/x"}, "Failed to open network namespace /nonexistent/x: no such file or directory"},
+		{conf.Pasta{Netns: "/nonexistent/x"}, "Failed to open network namespace /nonexistent/x: no such file or directory: give one that exists"},
 		{conf.Pasta{Netns: filepath.Dir(plain) + "/x"},
-			"Failed to open network namespace " + filepath.Dir(plain) + "/x: no such file or directory"},
+			"Failed to open network namespace " + filepath.Dir(plain) + "/x: no such file or directory: give one that exists"},
 		{conf.Pasta{Netns: "/proc/self/ns/user"}, "Failed to open network namespace /proc/self/ns/user: invalid argument: this is no"},
 		{conf.Pasta{Netns: "/proc/self/ns/net", Userns: "/proc/self/ns/net"}, "Failed to open user namespace /proc/self/ns/net: "},
 	} {
@@ -257,6 +257,11 @@ func TestTunError(t *testing.T) {
 	want := "Failed to open /dev/net/tun: no such device: load the tun module or make it accessible"
 	if err.Error() != want || !errors.Is(err, syscall.ENODEV) || statusOf(err) != 1 {
 		t.Errorf("got %q with status %d", err, statusOf(err))
+	}
+	err = TunError(fmt.Errorf("create tap: %w", syscall.ENOTTY))
+	want = "Failed to open /dev/net/tun: inappropriate ioctl for device: load the tun module or make it accessible"
+	if err.Error() != want {
+		t.Errorf("for another file: %q", err)
 	}
 	busy := fmt.Errorf("create tap: %w", syscall.EBUSY)
 	if err := TunError(busy); err != busy {

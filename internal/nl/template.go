@@ -202,7 +202,7 @@ func (s *Snapshot) pick(c choice) (*Link, error) {
 	if c.name != "" {
 		l := s.linkByName(c.name)
 		if l == nil {
-			return nil, fmt.Errorf("template interface %s does not exist", c.name)
+			return nil, fmt.Errorf("template interface %s does not exist: give one that ip-link(8) shows", c.name)
 		}
 		return l, nil
 	}

@@ -84,7 +84,7 @@ func TestLogFile(t *testing.T) {
 	}
 	wants(t, "log file", readFile(t, file), "INFO: tap "+bed.Link)
 	res = pasta(t, b, append(argv, "-i", "rigatoni", "--", "true")...)
-	why := "template interface rigatoni does not exist"
+	why := "template interface rigatoni does not exist: give one that ip-link(8) shows"
 	if res.Status != 1 || res.Stderr != "pasta: "+why+"\n" {
 		t.Errorf("failure with a log file: status %d, %q", res.Status, res.Stderr)
 	}
@@ -222,6 +222,16 @@ func TestOneThreadMayConfigure(t *testing.T) {
 				t.Errorf("capabilities of threads: %v, want one of %s", counts, c.want)
 			}
 		})
+	}
+}
+
+// TestOutboundSourceOfAnotherHost says so, once for each family, and goes on.
+func TestOutboundSourceOfAnotherHost(t *testing.T) {
+	b := newBed(t)
+	argv := append([]string{"--config-net", "-f", "-q", "-o", "192.0.2.99", "-o", bed.HostIP6}, none...)
+	res := pasta(t, b, append(argv, "--", "true")...)
+	if want := "outbound address 192.0.2.99 is none of this host's: nothing gets out until it is\n"; res.Status != 0 || res.Stderr != want {
+		t.Errorf("status %d, %q, want %q", res.Status, res.Stderr, want)
 	}
 }
 

@@ -216,8 +216,8 @@ func TestJoinErrors(t *testing.T) {
 	target := u.target()
 	ns := "/proc/" + target.pid() + "/ns/"
 	for _, c := range []struct{ args, want string }{
-		{"-f --netns /nonexistent/ns", "pasta: Failed to open network namespace /nonexistent/ns: no such file or directory\n"},
-		{"-f --netns no-such-name", "pasta: Failed to open network namespace /run/netns/no-such-name: no such file or directory\n"},
+		{"-f --netns /nonexistent/ns", "pasta: Failed to open network namespace /nonexistent/ns: no such file or directory: give one that exists\n"},
+		{"-f --netns no-such-name", "pasta: Failed to open network namespace /run/netns/no-such-name: no such file or directory: give one that exists\n"},
 		{"-f --netns /etc/passwd", "pasta: Failed to open network namespace /etc/passwd: invalid argument: this is no namespace of that kind\n"},
 		{"-f --netns " + ns + "net", "pasta: Failed to create the engine's namespaces: operation not permitted: " +
 			"joining a network namespace needs capabilities over it, run inside its user namespace or give that with --userns\n"},
