@@ -75,20 +75,12 @@ func (u *UDP) seek(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 	if u.env.Elsewhere(f, hash) {
 		return -1
 	}
-	// A server in the guest that is bound to any address answers from
-	// whichever its kernel chooses, which need not be the one it was asked
-	// by: the answer belongs to the flow of the question.
-	asked := *key
-	asked.Guest = u.env.Rules.Of(&key.Remote).Guest
-	if asked.Guest != key.Guest && !asked.Guest.IsZero() {
-		askedHash := u.table.Hash(&asked)
-		slot := u.table.Find(&asked, askedHash)
-		if slot >= 0 && u.rec[slot].inbound {
-			return slot
-		}
-		if slot < 0 && u.env.Elsewhere(f, askedHash) {
-			return -1
-		}
+	asked, askedHash := u.question(key)
+	if slot := u.asked.find(&asked, askedHash); slot >= 0 {
+		return slot
+	}
+	if u.env.Elsewhere(f, askedHash) {
+		return -1
 	}
 	return u.open(f, key, hash)
 }
@@ -119,6 +111,7 @@ func (u *UDP) open(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 		return -1
 	}
 	u.begin(slot)
+	u.env.Guest.SawAddr(&key.Guest)
 	return slot
 }
 

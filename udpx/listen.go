@@ -211,6 +211,9 @@ func (u *UDP) inboundFlow(l *listener, peer *wire.Addr, port uint16, at *local) 
 	}
 	hash := u.table.Hash(&key)
 	slot := u.table.Find(&key, hash)
+	if slot < 0 && l.Guest.IsZero() {
+		slot = u.begun(l, &key)
+	}
 	if slot >= 0 && u.rec[slot].peer != *peer {
 		// Two peers that the guest cannot tell apart: its answers could not
 		// be told apart either.
@@ -275,7 +278,7 @@ func (u *UDP) admit(l *listener, key *flow.Key, hash uint64, peer *wire.Addr, at
 		return refusedFlow
 	}
 	r := &u.rec[slot]
-	*r = record{peer: *peer, peerPort: key.RemotePort, inbound: true}
+	*r = record{peer: *peer, peerPort: key.RemotePort}
 	if at.addr.Is4() != peer.Is4() || at.addr.IsMulticast() {
 		at.addr = anyAddr(!peer.Is4())
 	}
@@ -285,6 +288,7 @@ func (u *UDP) admit(l *listener, key *flow.Key, hash uint64, peer *wire.Addr, at
 		return refusedFlow
 	}
 	u.begin(slot)
+	u.noteQuestion(slot)
 	return slot
 }
 

@@ -46,6 +46,7 @@ type UDP struct {
 	idle, assured int64 // nanoseconds
 	ports         *Ports
 	table         *flow.Table
+	asked         questions
 	wheel         *wheel.Wheel
 	rec           []record
 	listeners     []listener
@@ -92,7 +93,7 @@ type record struct {
 	peerPort   uint16
 	hostPort   uint16 // 0: the kernel's choice, of no concern to others
 	claimed    bool   // hostPort is claimed of Ports
-	inbound    bool   // it began on the host
+	asked      int32  // 1 + its place in UDP.asked; 0: it has none
 	// via is 1 + the listener whose socket fd is; 0: fd is the flow's own.
 	// Only the former need the address that from is and the peer's scope.
 	via       int32
@@ -114,7 +115,7 @@ func New(cfg Config) (*UDP, error) {
 	}
 	u := &UDP{
 		env: cfg.Env, idle: int64(cfg.Idle), assured: int64(cfg.Assured), ports: cfg.Ports,
-		table: flow.NewTable(cfg.Flows, cfg.Env.Seed),
+		table: flow.NewTable(cfg.Flows, cfg.Env.Seed), asked: newQuestions(cfg.Flows, cfg.Env.Seed),
 		wheel: wheel.New(cfg.Flows, cfg.Env.Now),
 		rec:   make([]record, cfg.Flows), lastSlot: -1, heard: heard{slot: -1}, probed: -1,
 		recv:   sys.NewRecvRow(recvRow),
@@ -212,6 +213,7 @@ func (u *UDP) drop(slot int32) {
 	r := &u.rec[slot]
 	v6 := !r.peer.Is4()
 	u.leave(r)
+	u.forgetQuestion(r)
 	if r.claimed {
 		u.ports.release(v6, r.hostPort, u.table.Key(slot).GuestPort)
 	}

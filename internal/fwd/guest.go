@@ -13,9 +13,33 @@ import (
 // use; the zero Guest knows nothing.
 type Guest struct {
 	mac atomic.Uint64 // low 48 bits; 0: not known
-	v4  atomic.Pointer[wire.Addr]
-	v6  atomic.Pointer[wire.Addr] // global
-	ll6 atomic.Pointer[wire.Addr] // link-local
+	v4  seen
+	v6  seen // global
+	ll6 seen // link-local
+}
+
+// seen is the last address of a kind. A few earlier ones are kept, so that a
+// guest that uses several by turns makes no garbage.
+type seen struct {
+	last atomic.Pointer[wire.Addr]
+	kept [8]atomic.Pointer[wire.Addr]
+	next atomic.Uint32
+}
+
+// note makes a the last one.
+func (s *seen) note(a *wire.Addr) {
+	if cur := s.last.Load(); cur != nil && *cur == *a {
+		return
+	}
+	for i := range s.kept {
+		if p := s.kept[i].Load(); p != nil && *p == *a {
+			s.last.Store(p)
+			return
+		}
+	}
+	fresh := *a
+	s.kept[s.next.Add(1)%uint32(len(s.kept))].Store(&fresh)
+	s.last.Store(&fresh)
 }
 
 // MAC is the guest's Ethernet address, or broadcast while none is known.
@@ -47,14 +71,10 @@ func (g *Guest) SawAddr(a *wire.Addr) {
 	if a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsBroadcast4() {
 		return
 	}
-	p := g.place(a)
-	if cur := p.Load(); cur == nil || *cur != *a {
-		seen := *a
-		p.Store(&seen)
-	}
+	g.place(a).note(a)
 }
 
-func (g *Guest) place(a *wire.Addr) *atomic.Pointer[wire.Addr] {
+func (g *Guest) place(a *wire.Addr) *seen {
 	switch {
 	case a.Is4():
 		return &g.v4
@@ -68,11 +88,11 @@ func (g *Guest) place(a *wire.Addr) *atomic.Pointer[wire.Addr] {
 // address of the family (for link-local IPv6 peers the observed link-local
 // one), else the configured one. It may be zero while nothing is known.
 func (g *Guest) Addr(peer *wire.Addr, r *Rules) wire.Addr {
-	if a := g.place(peer).Load(); a != nil {
+	if a := g.place(peer).last.Load(); a != nil {
 		return *a
 	}
 	if !peer.Is4() && peer.IsLinkLocal() {
-		if a := g.v6.Load(); a != nil {
+		if a := g.v6.last.Load(); a != nil {
 			return *a
 		}
 	}

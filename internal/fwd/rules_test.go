@@ -129,3 +129,28 @@ func TestGuestRemembersWhatItMay(t *testing.T) {
 		t.Error("not the observed link-local address for a link-local peer")
 	}
 }
+
+// TestGuestTurnsNoAlloc: a guest that uses a few addresses by turns makes no garbage.
+func TestGuestTurnsNoAlloc(t *testing.T) {
+	var g Guest
+	r, peer := rules(), a("2001:db8:9::1")
+	addrs := []wire.Addr{a("2001:db8::50"), a("2001:db8::51"), a("2001:db8::52")}
+	turn := func() {
+		for i := range addrs {
+			if g.SawAddr(&addrs[i]); g.Addr(&peer, r) != addrs[i] {
+				t.Error("not the last one")
+			}
+		}
+	}
+	turn()
+	if n := testing.AllocsPerRun(100, turn); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	for i := range 100 { // more than are kept
+		x := a("2001:db8::1")
+		x[14] = byte(i)
+		if g.SawAddr(&x); g.Addr(&peer, r) != x {
+			t.Error("not the last one of many")
+		}
+	}
+}

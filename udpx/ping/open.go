@@ -43,6 +43,7 @@ func (p *Ping) open(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 		p.refuse(f, why)
 		return -1
 	}
+	p.env.Guest.SawAddr(&key.Guest)
 	p.wheel.Set(slot, p.env.Now+int64(Lifetime))
 	p.env.Count.PingOpened++
 	p.env.Count.PingFlows = uint64(p.table.Len())

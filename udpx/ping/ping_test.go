@@ -123,6 +123,23 @@ func TestEcho(t *testing.T) {
 	})
 }
 
+// TestSecondAddress: an echo from another of the guest's addresses is answered to that one, which is then the one
+// last seen.
+func TestSecondAddress(t *testing.T) {
+	eachSide(t, func(t *testing.T, s side) {
+		r := newRig(t)
+		one, two := s.echo(70, 1, []byte("one")), s.echo(70, 2, []byte("two"))
+		two.Src[15] ^= 0x55
+		for _, e := range []*guest.Echo{one, two} {
+			r.out(e)
+			r.check(r.in(), s, e)
+			if seen := r.Env.Guest.Addr(&e.Dst, r.Env.Rules); seen != e.Src {
+				t.Errorf("%v was seen last, want %v", seen, e.Src)
+			}
+		}
+	})
+}
+
 // TestIdentifiers pings two destinations with one identifier, and one that
 // another program has.
 func TestIdentifiers(t *testing.T) {
