@@ -20,7 +20,6 @@ type ipAddr struct {
 		Local     string
 		Prefixlen int
 		Scope     string
-		Dynamic   bool
 	} `json:"addr_info"`
 }
 
@@ -37,12 +36,11 @@ func addresses(t *testing.T, s *bed.Session) map[string]ipAddr {
 	return byName
 }
 
-// globals are a link's addresses as "ip/len", without link-local ones and those that the kernel makes of a
-// router advertisement at its own time.
+// globals are a link's addresses as "ip/len", without link-local ones.
 func (a ipAddr) globals() string {
 	var all []string
 	for _, i := range a.AddrInfo {
-		if i.Scope == "global" && !i.Dynamic {
+		if i.Scope == "global" {
 			all = append(all, fmt.Sprintf("%s/%d", i.Local, i.Prefixlen))
 		}
 	}
