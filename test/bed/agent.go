@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // agentEnv and toolEnv make a copy of the binary an agent, or one of the program's tools.
@@ -159,7 +158,7 @@ func (a *agent) command(r request) *exec.Cmd {
 	if r.Stdin != nil {
 		cmd.Stdin = bytes.NewReader(r.Stdin)
 	}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = drained
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }
@@ -213,7 +212,9 @@ func (a *agent) startCommand(r request) {
 	select {
 	case <-seen:
 	case <-ended:
-		answer.Err = fmt.Sprintf("ended before it was ready: %v", cmd.ProcessState)
+		if !isClosed(seen) { // it may have been both, in this order
+			answer.Err = fmt.Sprintf("ended before it was ready: %v", cmd.ProcessState)
+		}
 	}
 	answer.Stdout = output.String()
 	a.send(answer)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"penne/test/links"
 )
 
 // Addresses of the bed. Servers belong on the Remote ones: pasta maps the gateway's to the host's loopback.
@@ -126,7 +128,10 @@ func (b *Bed) build(c config) (err error) {
 	if err := address(b.Host, b.Remote); err != nil {
 		return err
 	}
-	return b.SetMTU(c.mtu)
+	if err := b.SetMTU(c.mtu); err != nil || b.relay != nil {
+		return err // a tap carries at once
+	}
+	return errors.Join(links.AwaitUp(b.Host.fd, Link), links.AwaitUp(b.Remote.fd, Link))
 }
 
 // Dir is a directory that everybody can read, and that goes with the bed.

@@ -38,6 +38,12 @@ type Proc struct {
 	err  error         // of Wait; read after done
 }
 
+// drained is how long what a process has written may take to be read after its end.
+const drained = 2 * time.Second
+
+// Patience bounds waits for processes: whatever has not come by then never will, and who waits says so.
+const Patience = 2 * time.Minute
+
 // Start forks a process into the namespace. The bed kills it at the latest.
 func (n *NS) Start(s Spec) (*Proc, error) {
 	p := &Proc{Argv: s.Argv, Stdout: newOutput(), Stderr: newOutput(), bed: n.bed, done: make(chan struct{})}
@@ -80,7 +86,7 @@ func (n *NS) command(s Spec) *exec.Cmd {
 	cmd.Stdin = s.Stdin
 	cmd.ExtraFiles = s.Files
 	// Something the process started may keep its output open: it must not hold up Wait.
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = drained
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: s.Group}
 	if !s.Root {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: UID, Gid: GID}
@@ -121,11 +127,27 @@ func (p *Proc) awaitReady(pattern string) error {
 	}
 	p.Stdout.watch(found)
 	p.Stderr.watch(found)
+	why := ""
 	select {
 	case <-seen:
 		return nil
 	case <-p.done:
-		return fmt.Errorf("%s ended before it was ready (%v): %s%s", p.Argv[0], p.err, p.Stdout, p.Stderr)
+		if isClosed(seen) { // both, in this order
+			return nil
+		}
+		why = fmt.Sprintf("ended before it was ready (%v)", p.err)
+	case <-time.After(Patience):
+		why = fmt.Sprintf("is not ready after %v", Patience)
+	}
+	return fmt.Errorf("%s %s: %s%s", p.Argv[0], why, p.Stdout, p.Stderr)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -138,9 +160,15 @@ func (p *Proc) Signal(sig syscall.Signal) error { return p.cmd.Process.Signal(si
 // Done is closed when the process has ended.
 func (p *Proc) Done() <-chan struct{} { return p.done }
 
-// Wait waits for the end. It returns the exit status, or 128 and the signal's number.
+// Wait waits for the end. It returns the exit status, or 128 and the signal's number. Beyond Patience it ends the
+// process, and says so in its standard error.
 func (p *Proc) Wait() int {
-	<-p.done
+	select {
+	case <-p.done:
+	case <-time.After(Patience):
+		fmt.Fprintf(p.Stderr, "%s has not ended after %v and was killed\n", p.Argv[0], Patience)
+		p.Kill()
+	}
 	return exitStatus(p.cmd.ProcessState)
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Session is an agent that waits for commands: inside a namespace that pasta connects, or in one of the
@@ -92,6 +93,9 @@ func (b *Bed) session(n *NS, agent string, argv []string) (*Session, error) {
 func (s *Session) awaitAgent() error {
 	select {
 	case <-s.ready:
+	case <-time.After(Patience):
+		s.kill()
+		return fmt.Errorf("%s runs no command after %v: %s", s.Proc.Argv[0], Patience, s.Proc.Stderr)
 	case <-s.Proc.done:
 		s.stdin.Close()
 		return fmt.Errorf("%s ended before its command ran: status %d: %s", s.Proc.Argv[0], s.Proc.Wait(), s.Proc.Stderr)
@@ -138,14 +142,30 @@ func (s *Session) ask(r request) (int, Result, error) {
 	if err != nil {
 		return 0, Result{}, fmt.Errorf("ask agent: %w", err)
 	}
+	a, err := s.answer(ch)
+	switch {
+	case err != nil:
+		return 0, Result{}, fmt.Errorf("run %s: %w; pasta said: %s", r.name(), err, s.Proc.Stderr)
+	case a.Err != "":
+		return r.ID, a.Result, fmt.Errorf("run %s: %s: %s", r.name(), a.Err, a.Stdout)
+	}
+	return r.ID, a.Result, nil
+}
+
+// answer waits for a reply. One that came before the agent's end counts.
+func (s *Session) answer(ch <-chan reply) (reply, error) {
 	select {
 	case a := <-ch:
-		if a.Err != "" {
-			return r.ID, a.Result, fmt.Errorf("run %s: %s: %s", r.name(), a.Err, a.Stdout)
-		}
-		return r.ID, a.Result, nil
+		return a, nil
 	case <-s.ended:
-		return 0, Result{}, fmt.Errorf("run %s: the agent has gone; pasta said: %s", r.name(), s.Proc.Stderr)
+	case <-time.After(Patience):
+		return reply{}, fmt.Errorf("no answer after %v", Patience)
+	}
+	select {
+	case a := <-ch:
+		return a, nil
+	default:
+		return reply{}, errors.New("the agent has gone")
 	}
 }
 
@@ -239,6 +259,3 @@ func (s *Session) kill() {
 	s.Proc.Kill()
 	s.stdin.Close()
 }
-
-// AgentEnded waits until nobody holds the agent's output any more.
-func (s *Session) AgentEnded() { <-s.ended }

@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // markEnv is in the environment of every process of a bed: the pid of the process that owns the bed, a dot, and
@@ -147,7 +149,12 @@ func pids() []int {
 
 // markOf reads which bed a process belongs to; it is empty for a stranger, and for one that has ended.
 func markOf(pid int) string {
-	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	env, err := os.ReadFile(dir + "environ")
+	for end := time.Now().Add(execTakes); err == nil && len(env) == 0 && inExec(dir) && time.Now().Before(end); {
+		runtime.Gosched()
+		env, err = os.ReadFile(dir + "environ")
+	}
 	if err != nil {
 		return "" // gone, or not ours to read
 	}
@@ -157,4 +164,18 @@ func markOf(pid int) string {
 		}
 	}
 	return ""
+}
+
+// execTakes is the longest that a process may stay in the middle of exec: one that shows nothing for longer has taken
+// its arguments and environment away.
+const execTakes = time.Second
+
+// inExec tells whether a process is in the middle of exec: it has a program already, but neither arguments nor
+// environment, which the kernel shows only when they are in place. A kernel thread and a zombie have no program.
+func inExec(dir string) bool {
+	if _, err := os.Readlink(dir + "exe"); err != nil {
+		return false
+	}
+	args, err := os.ReadFile(dir + "cmdline")
+	return err == nil && len(args) == 0
 }

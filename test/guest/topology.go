@@ -8,10 +8,11 @@ import (
 	"syscall"
 	"testing"
 
-	"penne/internal/wire"
-
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"penne/internal/wire"
+	"penne/test/links"
 )
 
 // Addresses of the world beyond the host: the router is the host's gateway, and
@@ -133,22 +134,8 @@ func (h *hop) raise(ns *netlink.Handle) error {
 	return nil
 }
 
-// await waits until the kernel has seen that the other end is up: until then,
-// and that is after LinkSetUp returns, it drops what is sent.
-func (h *hop) await(*netlink.Handle) error {
-	updates, done := make(chan netlink.LinkUpdate, 16), make(chan struct{})
-	defer close(done)
-	opt := netlink.LinkSubscribeOptions{Namespace: &h.ns, ListExisting: true}
-	if err := netlink.LinkSubscribeWithOptions(updates, done, opt); err != nil {
-		return fmt.Errorf("watch %s: %w", h.name, err)
-	}
-	for u := range updates {
-		if a := u.Link.Attrs(); a.Name == h.name && a.OperState == netlink.OperUp {
-			return nil
-		}
-	}
-	return fmt.Errorf("watch %s: ended", h.name)
-}
+// await waits until the link can be used.
+func (h *hop) await(*netlink.Handle) error { return links.AwaitUp(h.ns, h.name) }
 
 // noDetection is IFA_F_NODAD of linux/if_addr.h.
 const noDetection = 0x02
