@@ -23,6 +23,10 @@ func caller(t *testing.T, b *bed.Bed, inUserNamespace bool) *bed.Session {
 	return s
 }
 
+// stay is a shell's line for a process whose namespaces others join. It says "up", and does not end by exec of sleep: a
+// process in the middle of exec lets nobody else look at its namespaces.
+const stay = "sleep 1000 & echo up; wait"
+
 // staged is the copy of the program under test that everybody can run.
 func staged(t *testing.T, b *bed.Bed) string {
 	t.Helper()
@@ -164,7 +168,7 @@ func TestRootlessKit(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			child, err := b.Host.Start(bed.Spec{
-				Argv:  []string{"unshare", "-Urn", "sh", "-c", "ip link set lo up; echo up; exec sleep 1000"},
+				Argv:  []string{"unshare", "-Urn", "sh", "-c", "ip link set lo up; " + stay},
 				Ready: "^up$",
 			})
 			if err != nil {

@@ -66,14 +66,16 @@ func TestIperf3(t *testing.T) {
 	need(t, "iperf3")
 	b, s := connect(t)
 	eachFamily(t, func(t *testing.T, f family) {
-		_, err := b.Remote.Start(bed.Spec{
-			Argv: []string{"iperf3", "-s", "-p", "5201", "-B", f.remote, "--forceflush"}, Ready: "Server listening",
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, extra := range [][]string{nil, {"-R"}, {"-P", "4"}, {"-R", "-P", "4"}} {
-			args := append([]string{"iperf3", "-J", "-c", f.remote, "-p", "5201", "-n", "32M"}, extra...)
+		for i, extra := range [][]string{nil, {"-R"}, {"-P", "4"}, {"-R", "-P", "4"}} {
+			// A server for each run: one that has not yet read the end of a test refuses the next.
+			port := strconv.Itoa(5201 + i)
+			_, err := b.Remote.Start(bed.Spec{
+				Argv: []string{"iperf3", "-s", "-1", "-p", port, "-B", f.remote, "--forceflush"}, Ready: "Server listening",
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := append([]string{"iperf3", "-J", "-c", f.remote, "-p", port, "-n", "32M"}, extra...)
 			var report struct {
 				End struct {
 					SumReceived struct{ Bytes int64 } `json:"sum_received"`

@@ -63,7 +63,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 			awaitSockets(t, engineOf(t, s), 200)
 			stop()
 			await(t, c.client, "tcp", at(c.addr, 8002)) // there is room for one
-			run(t, s, "timeout", "20", "sh", "-c", "while ss -Htn sport = :8000 state connected exclude time-wait | grep -q .; do :; done")
+			run(t, s, "timeout", "60", "sh", "-c", "while ss -Htn sport = :8000 state connected exclude time-wait | grep -q .; do :; done")
 			o := tool(t, c.client, "short", at(c.addr, 8000), "200", "16")
 			if o.Bytes != 200 || o.Fails != 0 {
 				t.Errorf("after the crowd: %+v", o)
@@ -125,9 +125,8 @@ func TestTermWithACrowd(t *testing.T) {
 	defer stopHost()
 	defer stopRemote()
 	s.Terminate()
-	if left := run(t, remote, "ss", "-Htn", "state", "established", "dport = :8000"); left != "" {
-		t.Errorf("%d peers were not told", strings.Count(left, "\n"))
-	}
+	// The last resets may be under way.
+	run(t, remote, "timeout", "60", "sh", "-c", "while ss -Htn state established dport = :8000 | grep -q .; do :; done")
 }
 
 // TestResetsDuringHandshakes has clients that reset their connections as soon as they have them, or before.

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"penne/test/bed"
+	"penne/test/client"
 )
 
 // What the host's addresses become, in tests that change them.
@@ -33,7 +35,7 @@ func awaitInsideNot(t *testing.T, s *bed.Session, text string, args ...string) {
 func untilInside(t *testing.T, s *bed.Session, not, text string, args []string) {
 	t.Helper()
 	script := fmt.Sprintf("until %sip %s | grep -qF '%s'; do :; done", not, strings.Join(args, " "), text)
-	res, err := s.Run("timeout", "20", "sh", "-c", script)
+	res, err := s.Run("timeout", "60", "sh", "-c", script)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +70,9 @@ func converse(t *testing.T, s *bed.Session, n *bed.NS, ip string, addr func(port
 		t.Fatal(err)
 	}
 	c := &conversation{t, <-accepted}
+	if err := c.conn.SetDeadline(time.Now().Add(client.Patience)); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { stop() })
 	t.Cleanup(func() { close(over) })
 	return c
@@ -250,6 +255,6 @@ func replace(t *testing.T, path, text string) {
 // awaitDig asks the forwarded resolver until it has an answer of the resolver that was changed to.
 func awaitDig(t *testing.T, s *bed.Session, want string) {
 	t.Helper()
-	run(t, s, "timeout", "20", "sh", "-c",
+	run(t, s, "timeout", "60", "sh", "-c",
 		`until [ "$(dig @169.254.1.1 +short +tries=1 +time=5 penne.example A)" = `+want+` ]; do :; done`)
 }

@@ -66,8 +66,7 @@ func TestTermEndsEverything(t *testing.T) {
 		t.Fatalf("pasta and its command are %v", tree)
 	}
 	s.Terminate()
-	s.AgentEnded() // its output has closed, so it is gone or about to be
-	for _, pid := range bed.Tree(s.Proc.PID()) {
+	for _, pid := range tree {
 		if err := syscall.Kill(pid, 0); err == nil {
 			t.Errorf("process %d is still there", pid)
 		}

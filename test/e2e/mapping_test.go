@@ -63,7 +63,7 @@ func TestSecondAddressOfTheHost(t *testing.T) {
 	b, _, remote := portsBed(t)
 	second := map[string]string{"v4": "198.51.100.77", "v6": "2001:db8:1::77"}
 	inHost(t, b, "ip", "addr", "add", second["v4"]+"/24", "dev", bed.Link)
-	inHost(t, b, "ip", "addr", "add", second["v6"]+"/64", "dev", bed.Link)
+	inHost(t, b, "ip", "addr", "add", second["v6"]+"/64", "dev", bed.Link, "nodad")
 	s := forward(t, b, "-t", "8000", "-u", "8000", "-T", "none", "-U", "none")
 	got := addresses(t, s)[bed.Link].globals()
 	for _, network := range []string{"tcp", "udp"} {
