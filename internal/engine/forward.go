@@ -1,15 +1,16 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"penne/internal/conf"
 	"penne/internal/log"
@@ -80,24 +81,64 @@ type failure struct{ text string }
 
 func (f failure) Error() string { return f.text }
 
+func bindFailure(err error, port uint16, s *conf.PortSpec) error {
+	return failure{fmt.Sprintf("Failed to bind port %d (%s) for option '%s'%s", port, reason(err), s.Text, hint(err, port))}
+}
+
+// addRules binds the ports that a specification names: all of them, but of
+// those that UDP has from TCP only what can be had.
 func (n *lane) addRules(s *conf.PortSpec) error {
+	var left leftOut
 	for _, r := range s.Rules {
 		for port := int(r.First); port <= int(r.Last); port++ {
 			err := n.addPort(r, uint16(port), false)
-			if err != nil && !s.Inherited {
-				return failure{fmt.Sprintf("Failed to bind port %d (%s) for option '%s'%s", port, reason(err), s.Text, hint(err, uint16(port)))}
+			switch {
+			case err != nil && !s.Inherited:
+				return bindFailure(err, uint16(port), s)
+			case err != nil:
+				left.add(uint16(port), err)
 			}
 		}
 	}
+	n.tellLeftOut(slog.LevelWarn, s, &left)
 	return nil
+}
+
+// leftOut are ports of one specification that could not be bound.
+type leftOut struct {
+	count       int
+	first, last uint16
+	err         error // of the last one
+}
+
+func (l *leftOut) add(port uint16, err error) {
+	if l.count == 0 {
+		l.first = port
+	}
+	l.count, l.last, l.err = l.count+1, port, err
+}
+
+// tellLeftOut logs, in one line, what could not be bound.
+func (n *lane) tellLeftOut(level slog.Level, s *conf.PortSpec, l *leftOut) {
+	name := "TCP"
+	if n.proto == wire.ProtoUDP {
+		name = "UDP"
+	}
+	what := fmt.Sprintf("%s port %d", name, l.first)
+	if l.count > 1 {
+		what = fmt.Sprintf("%d %s ports from %d to %d", l.count, name, l.first, l.last)
+	}
+	if l.count > 0 {
+		n.log.Log(context.Background(), level, fmt.Sprintf("option '%s' leaves out %s (%s)", s.Text, what, reason(l.err)))
+	}
 }
 
 // addAll binds every port that is free, not excluded, and not ephemeral.
 func (n *lane) addAll(s *conf.PortSpec) error {
 	low, high := ephemeral()
 	rule := conf.PortRule{Addr: s.Addr, Iface: s.Iface, First: 1, Last: 65535, ToFirst: 1, ToAddr: s.AllToAddr}
-	bound, refused := len(n.bound), 0
-	var last error
+	bound := len(n.bound)
+	var used, denied leftOut
 	for port := 1; port <= 65535; port++ {
 		p := uint16(port)
 		if s.Excluded(p) || n.taken.Has(p) || (p >= low && p <= high) {
@@ -107,22 +148,20 @@ func (n *lane) addAll(s *conf.PortSpec) error {
 			n.log.Warn(fmt.Sprintf("option '%s' forwards ports below %d only: half of the open files that are allowed (ulimit -n) are taken by ports", s.Text, port))
 			break
 		}
-		if err := n.addPort(rule, p, false); err != nil {
-			last, refused = err, refused+1
+		switch err := n.addPort(rule, p, false); {
+		case errors.Is(err, fs.ErrPermission):
+			denied.add(p, err)
+		case err != nil:
+			used.add(p, err)
 		}
 	}
-	if len(n.bound) == bound && last != nil {
-		return failure{fmt.Sprintf("Failed to bind any port for option '%s' (%s)", s.Text, reason(last))}
+	if err := errors.Join(denied.err, used.err); len(n.bound) == bound && err != nil {
+		return failure{fmt.Sprintf("Failed to bind any port for option '%s' (%s)", s.Text, reason(err))}
 	}
-	if refused > 0 {
-		n.log.Info(fmt.Sprintf("option '%s' leaves out %d ports, the last for: %s", s.Text, refused, reason(last)))
-	}
+	n.tellLeftOut(slog.LevelInfo, s, &denied) // as most users have it
+	n.tellLeftOut(slog.LevelWarn, s, &used)
 	return nil
 }
-
-// dying is how long a port may be held by a process that is about to end, such
-// as our own predecessor.
-const dying = 250 * time.Millisecond
 
 // addPort binds one port of a rule.
 func (n *lane) addPort(r conf.PortRule, port uint16, auto bool) error {
@@ -156,11 +195,11 @@ func (n *lane) addLoopback(r conf.PortRule, port uint16, auto bool) error {
 
 // addOne makes one socket.
 func (n *lane) addOne(r conf.PortRule, port uint16, auto bool) error {
-	fd, err := n.socket(r, port)
-	for end := time.Now().Add(dying); !auto && r.First == r.Last && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
+	var fd int
+	err := outlive(!auto && r.First == r.Last, func() (err error) {
 		fd, err = n.socket(r, port)
-	}
+		return err
+	})
 	if err != nil {
 		return err
 	}

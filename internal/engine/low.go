@@ -1,25 +1,30 @@
 package engine
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"penne/internal/conf"
 	"penne/internal/netns"
+	"penne/internal/portscan"
 	"penne/internal/sys"
 )
 
-// BindLow binds, in the launcher, the named ports that only a capability of
-// the caller's opens: joining a user namespace loses it over the host's
-// network. A port that cannot be bound is left to the engine, which tries again
-// and says why not. "auto" and "all" do not reach such ports.
+// BindLow binds, in the launcher, the ports of the host that only a capability
+// of the caller's opens: joining a user namespace loses it over the host's
+// network. A port that the caller may not bind either is left to the engine,
+// which tries again and says so. "auto" does not reach such ports.
 func BindLow(c *conf.Config) ([]netns.LowPort, error) {
 	first := unprivilegedStart()
 	if first < 2 {
 		return nil, nil
 	}
-	var out []netns.LowPort
+	b := lowBinder{conf: c, last: uint16(first - 1)}
 	for _, side := range []struct {
 		tcp   bool
 		off   bool
@@ -28,26 +33,81 @@ func BindLow(c *conf.Config) ([]netns.LowPort, error) {
 		if side.off {
 			continue
 		}
-		for _, s := range side.specs {
-			for _, r := range s.Rules {
-				r.Last = min(r.Last, uint16(first-1))
-				out = append(out, bindLow(c, r, side.tcp)...)
+		b.tcp, b.named = side.tcp, portscan.Ports{}
+		for i := range side.specs {
+			if err := b.bindRules(&side.specs[i]); err != nil {
+				return nil, err
+			}
+		}
+		for i := range side.specs {
+			if side.specs[i].All {
+				b.bindAll(&side.specs[i])
 			}
 		}
 	}
-	return out, nil
+	return b.out, nil
 }
 
-// bindLow binds what it can of a rule's ports.
-func bindLow(c *conf.Config, r conf.PortRule, tcp bool) (out []netns.LowPort) {
-	for port := int(r.First); port <= int(r.Last); port++ {
-		o := listenOptions(&r, uint16(port), !c.Net.IPv6Only, !c.Net.IPv4Only)
-		o.Datagram, o.Freebind = !tcp, c.Forward.Freebind
-		if fd, err := sys.Listener(o); err == nil {
-			out = append(out, netns.LowPort{FD: fd, TCP: tcp, Addr: r.Addr, Port: uint16(port), Iface: r.Iface})
+// lowBinder gathers what has been bound.
+type lowBinder struct {
+	conf  *conf.Config
+	last  uint16 // of the privileged ports
+	tcp   bool
+	named portscan.Ports // of the protocol, in rules: "all" leaves them alone
+	out   []netns.LowPort
+}
+
+// bindRules binds the ports that a specification names.
+func (b *lowBinder) bindRules(s *conf.PortSpec) error {
+	for _, r := range s.Rules {
+		for port := int(r.First); port <= int(min(r.Last, b.last)); port++ {
+			p := uint16(port)
+			b.named.Add(p)
+			err := outlive(r.First == r.Last && !s.Inherited, func() error { return b.bind(&r, p) })
+			if err != nil && !s.Inherited && !errors.Is(err, fs.ErrPermission) {
+				return bindFailure(err, p, s)
+			}
 		}
 	}
-	return out
+	return nil
+}
+
+// bindAll binds what is free of the rest, unless the caller may not.
+func (b *lowBinder) bindAll(s *conf.PortSpec) {
+	r := conf.PortRule{Addr: s.Addr, Iface: s.Iface}
+	for p := uint16(1); p <= b.last; p++ {
+		if s.Excluded(p) || b.named.Has(p) {
+			continue
+		}
+		if err := b.bind(&r, p); errors.Is(err, fs.ErrPermission) {
+			return
+		}
+	}
+}
+
+func (b *lowBinder) bind(r *conf.PortRule, port uint16) error {
+	o := listenOptions(r, port, !b.conf.Net.IPv6Only, !b.conf.Net.IPv4Only)
+	o.Datagram, o.Freebind = !b.tcp, b.conf.Forward.Freebind
+	fd, err := sys.Listener(o)
+	if err == nil {
+		b.out = append(b.out, netns.LowPort{FD: fd, TCP: b.tcp, Addr: r.Addr, Port: port, Iface: r.Iface})
+	}
+	return err
+}
+
+// dying is how long a port may be held by a process that is about to end, such
+// as our own predecessor.
+const dying = 250 * time.Millisecond
+
+// outlive binds a port, again and again for a moment if that is wanted and it
+// is in use.
+func outlive(patient bool, bind func() error) error {
+	err := bind()
+	for end := time.Now().Add(dying); patient && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		err = bind()
+	}
+	return err
 }
 
 // unprivilegedStart is the first port that everybody may bind.

@@ -87,6 +87,38 @@ func TestPortsThatCannotBeBound(t *testing.T) {
 	}
 }
 
+// TestPortsLeftOut forwards what can be had where no port was asked for by itself, and warns of the rest in one line.
+func TestPortsLeftOut(t *testing.T) {
+	b := newBed(t)
+	tcp, err := b.Host.Listen("tcp", "127.0.0.1:2005")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	for _, addr := range []string{"127.0.0.1:2006", "[::1]:2008"} {
+		udp, err := b.Host.ListenPacket("udp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer udp.Close()
+	}
+	for _, c := range []struct {
+		options []string
+		want    string
+	}{
+		{[]string{"-t", "2006"}, "option '-t 2006' leaves out UDP port 2006 (Address already in use)\n"},
+		{[]string{"-t", "2006-2010"}, "option '-t 2006-2010' leaves out 2 UDP ports from 2006 to 2008 (Address already in use)\n"},
+		{[]string{"-t", "~3000-65535", "-u", "none"}, "option '-t ~3000-65535' leaves out TCP port 2005 (Address already in use)\n"},
+		{[]string{"-t", "none", "-u", "all,~3000-65535,~2006-2008"}, ""},
+	} {
+		argv := append(append([]string{}, forwarding...), "-T", "none", "-U", "none")
+		res := pasta(t, b, append(append(argv, c.options...), "--", "true")...)
+		if res.Status != 0 || res.Stderr != c.want {
+			t.Errorf("%v: status %d, %q, want %q", c.options, res.Status, res.Stderr, c.want)
+		}
+	}
+}
+
 // TestFreebind listens on an address that does not exist yet.
 func TestFreebind(t *testing.T) {
 	b, _, remote := portsBed(t)
@@ -131,6 +163,27 @@ func TestLowPorts(t *testing.T) {
 	}
 	t.Run("capability", func(t *testing.T) {
 		try(t, withCapability(t, b))
+	})
+	t.Run("all", func(t *testing.T) {
+		program := withCapability(t, b)
+		s, err := b.Pasta(append(append([]string{"/usr/bin/env", program}, forwarding...),
+			"-t", "all,~90,~2000-65535", "-t", "100:200", "-u", "none", "-T", "none", "-U", "none")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		serveIn(t, s, "tcp", "who", ":80", ":90", ":200", ":1500")
+		wantPorts(t, host, remote, "tcp", merge(everywhere(80, 80), everywhere(90, 0), everywhere(100, 200), everywhere(1500, 1500)))
+	})
+	t.Run("in use", func(t *testing.T) {
+		serveIn(t, host, "tcp", "source", ":8000")
+		inHost(t, b, "sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=8001")
+		defer inHost(t, b, "sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=1024")
+		res, err := b.Host.Run(bed.Spec{Argv: append(append([]string{"/usr/bin/env", withCapability(t, b)}, options...), "true")})
+		const want = "pasta: Failed to bind port 8000 (Address already in use) for option '-t 80,8000'\n"
+		if err != nil || res.Status != 1 || res.Stderr != want {
+			t.Errorf("status %d, %q, %v", res.Status, res.Stderr, err)
+		}
 	})
 	t.Run("sysctl", func(t *testing.T) {
 		inHost(t, b, "sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=53")
