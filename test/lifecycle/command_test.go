@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCommandStatus(t *testing.T) {
@@ -98,7 +99,9 @@ func TestShell(t *testing.T) {
 		r := u.command("pasta")
 		r.Env = append(r.Env, "SHELL="+shell)
 		r.Stdin = strings.NewReader("echo $0; exit 5\n")
+		guard := time.AfterFunc(patience, func() { t.Errorf("SHELL=%s does not end: %v", shell, processes(u.uid)); u.killAll() })
 		out, _ := r.Output()
+		guard.Stop()
 		want := "-" + filepath.Base(shell) + "\n"
 		if shell == "" {
 			want = "-sh\n"

@@ -21,7 +21,7 @@ import (
 const entryFlags = "-s -w -E penne/internal/sys.entry"
 
 // patience bounds what happens in milliseconds unless something is wrong.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // bin is the directory with the binaries, which everybody may enter.
 var bin string
@@ -81,24 +81,25 @@ type user struct {
 }
 
 // newUser makes an unprivileged user; at the end of the test nothing of its
-// processes may be left.
+// processes may be left. Whoever is not root cannot be another user, and has
+// other processes than a test's.
 func newUser(t *testing.T) *user {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be a user of its own whose processes can be told from others'")
+	}
 	openTun(t)
-	u := &user{t: t, uid: os.Geteuid()}
+	u := &user{t: t, uid: firstUID() + int(nextUID.Add(1))}
 	dir, err := os.MkdirTemp("", "penne-user-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	u.dir = dir
-	if u.uid == 0 {
-		u.uid = firstUID() + int(nextUID.Add(1))
-		if err := os.Chown(dir, u.uid, u.uid); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { u.mustBeGone() })
+	if err := os.Chown(dir, u.uid, u.uid); err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { u.mustBeGone() })
 	requireUserNS(u)
 	return u
 }
@@ -136,7 +137,7 @@ func (u *user) command(argv ...string) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = u.dir
 	cmd.Env = []string{"PATH=" + bin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + u.dir}
-	if os.Geteuid() == 0 && u.uid != 0 {
+	if u.uid != 0 {
 		id := uint32(u.uid)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 	}
@@ -149,6 +150,7 @@ type run struct {
 	t      *testing.T
 	pidfd  *os.File
 	guard  *time.Timer
+	feed   *os.File // what startOpen keeps open
 	out    *lines
 	stdout bytes.Buffer
 	stderr bytes.Buffer
@@ -375,11 +377,15 @@ func awaitProcess(pid int) {
 // mustBeGone ends what is left, which is a failure.
 func (u *user) mustBeGone() {
 	u.t.Helper()
-	left := processes(u.uid)
-	if len(left) > 0 {
+	if left := processes(u.uid); len(left) > 0 {
 		u.t.Errorf("left behind: %v", left)
+		u.killAll()
 	}
-	for _, p := range left {
+}
+
+// killAll ends the user's processes.
+func (u *user) killAll() {
+	for _, p := range processes(u.uid) {
 		_ = syscall.Kill(p.pid, syscall.SIGKILL)
 	}
 }

@@ -45,15 +45,7 @@ func counterMain() int {
 // counter starts pasta with the counter as its command, whose input stays open.
 func (u *user) counter() *run {
 	u.t.Helper()
-	in, feed, err := os.Pipe()
-	if err != nil {
-		u.t.Fatal(err)
-	}
-	defer in.Close()
-	u.t.Cleanup(func() { feed.Close() })
-	r := u.startWith(in, "pasta", "--config-net", "--", counterName)
-	r.expectLine("up")
-	return r
+	return u.startOpen("up", "pasta", "--config-net", "--", counterName)
 }
 
 func TestSignalsReachCommand(t *testing.T) {
@@ -92,11 +84,11 @@ func TestSignalToEngine(t *testing.T) {
 // What the caller ignores, we do not start to handle.
 func TestIgnoredSignals(t *testing.T) {
 	u := newUser(t)
-	r := u.start("env", "--ignore-signal=HUP,TERM", bin+"/pasta", "-q", "--", "sh", "-c", "echo up; read x")
-	r.expectLine("up")
+	r := u.startOpen("up", "env", "--ignore-signal=HUP,TERM", bin+"/pasta", "-q", "--", "sh", "-c", "echo up; read x")
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM} {
 		r.signal(sig)
 	}
+	r.feed.Close()
 	r.wait()
 	r.expect(1, "up\n", "") // read's status at the end of the file
 	u.mustBeGone()
