@@ -111,6 +111,9 @@ func (c *Conn) Configure(cfg Config) (Report, error) {
 		} else {
 			c.addFamily(&rep, &cfg.Template.V6)
 		}
+		if n := max(cfg.Template.V4.Omitted, cfg.Template.V6.Omitted); n > 0 {
+			rep.problem(fmt.Sprintf("%d routes", n), errTooMany)
+		}
 	}
 	return rep, nil
 }
@@ -199,6 +202,9 @@ func (c *Conn) addFamily(rep *Report, f *Family) {
 		}
 	}
 	c.addRoutes(rep, f.Routes, f.Addrs)
+	for i := range f.BySource {
+		rep.problem(f.BySource[i].describe(), errBySource)
+	}
 }
 
 // copies tells whether a route to an address's network is among those to be

@@ -143,6 +143,31 @@ func TestConfigureRefused(t *testing.T) {
 	})
 }
 
+// TestConfigureUncopied names what is not even tried.
+func TestConfigureUncopied(t *testing.T) {
+	tpl := mustTemplate(t, Options{}, lines("-6 route add 2001:db8:7::/48 from 2001:db8:1::/64 via 2001:db8:1::9")...)
+	if got := routeStrings(&tpl.V6); slices.ContainsFunc(got, func(r string) bool { return strings.Contains(r, "2001:db8:7::") }) {
+		t.Errorf("copied: %q", got)
+	}
+	tpl.V4.Omitted = 3
+	guest(t, config(&tpl), func(_ *Conn, rep Report) {
+		want := []string{
+			"IPv6 route 2001:db8:7::/48 via 2001:db8:1::9 metric 1024: routes for some sources only are not copied",
+			"3 routes: no more than 10000 are copied",
+		}
+		var got []string
+		for _, p := range rep.Problems {
+			got = append(got, p.String())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("problems %q, want %q", got, want)
+		}
+	})
+	tpl = mustTemplate(t, Options{Gateway6: addr("2001:db8:1::9")},
+		lines("-6 route add 2001:db8:7::/48 from 2001:db8:1::/64 via 2001:db8:1::9")...)
+	guest(t, config(&tpl), func(_ *Conn, rep Report) { noProblems(t, rep) })
+}
+
 // TestConfigureOrder sets routes that need each other, given backwards.
 func TestConfigureOrder(t *testing.T) {
 	tpl := Template{Ifname: "eth0", V4: Family{On: true, Addrs: []Addr{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}}}

@@ -30,6 +30,11 @@ func (s *Snapshot) fill(f *Family, c choice) {
 			f.Routes = append(f.Routes, r)
 		}
 	}
+	for i := range s.BySource {
+		if r, ok := s.BySource[i].forTap(f.Index); ok && r.Is4() == c.v4 {
+			f.BySource = append(f.BySource, r)
+		}
+	}
 	if def != nil {
 		gw := *def
 		if r, ok := def.forTap(f.Index); ok {
@@ -147,6 +152,9 @@ func (f *Family) override(c choice, s *Snapshot) {
 		f.Routes = []Route{defaultRoute(c.localRouter)}
 	} else if !c.copyRoutes {
 		f.Routes = f.firstDefault()
+	}
+	if !c.copyRoutes {
+		f.BySource = nil
 	}
 }
 

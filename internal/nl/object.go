@@ -74,6 +74,8 @@ type Route struct {
 	Pref uint8
 	// Encap is set where the route wraps packets (RTA_ENCAP).
 	Encap bool
+	// bySource is set where the route is for some sources only.
+	bySource bool
 	// Metrics is RTA_METRICS as the kernel gave it.
 	Metrics string
 	// Nexthops are the ways of a multipath route; Gateway and Index are

@@ -78,9 +78,9 @@ func parseAddr(m []byte) (a Addr, ok bool) {
 
 // parseRoute reads an RTM_NEWROUTE message (struct rtmsg: family, dst_len,
 // src_len, tos, table, protocol, scope, type, flags u32). Routes of other
-// tables, those chosen by source, clones, and other families are not for us.
+// tables, clones, and other families are not for us.
 func parseRoute(m []byte) (r Route, ok bool) {
-	if len(m) < sys.SizeofRtMsg || m[2] != 0 || m[4] != sys.RtTableMain || ne.Uint32(m[8:])&sys.RtmFCloned != 0 {
+	if len(m) < sys.SizeofRtMsg || m[4] != sys.RtTableMain || ne.Uint32(m[8:])&sys.RtmFCloned != 0 {
 		return r, false
 	}
 	dst := netip.IPv4Unspecified()
@@ -91,7 +91,7 @@ func parseRoute(m []byte) (r Route, ok bool) {
 	default:
 		return r, false
 	}
-	r = Route{TOS: m[3], Protocol: m[5], Scope: m[6], Type: m[7], Flags: m[8]}
+	r = Route{bySource: m[2] != 0, TOS: m[3], Protocol: m[5], Scope: m[6], Type: m[7], Flags: m[8]}
 	for typ, val := range attrs(m[sys.SizeofRtMsg:]) {
 		if typ == sys.RtaDst {
 			dst = ip(val)

@@ -2,6 +2,7 @@ package nl
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -96,7 +97,12 @@ func (r *Route) describe() string {
 	return "IPv6 route " + r.String()
 }
 
-var errEncap = errors.New("routes that encapsulate are not copied")
+// Why routes are not copied.
+var (
+	errEncap    = errors.New("routes that encapsulate are not copied")
+	errBySource = errors.New("routes for some sources only are not copied")
+	errTooMany  = fmt.Errorf("no more than %d are copied", maxRoutes)
+)
 
 // addRoute adds one route on the interface. EEXIST means that it is there. In
 // IPv6 that must not be asked for: a default route which the guest has by a

@@ -17,6 +17,9 @@ type Snapshot struct {
 	Links  []Link
 	Addrs  []Addr
 	Routes []Route // of the main table
+	// BySource are those that hold for some sources only (ip-route(8),
+	// from), which says nothing of the guest's: they are not copied.
+	BySource []Route
 	// Omitted counts routes beyond the limit.
 	Omitted int
 }
@@ -53,10 +56,14 @@ func (c *Conn) readLinks(s *Snapshot) error {
 
 func (c *Conn) readRoutes(s *Snapshot) error {
 	unresolved := false
-	reset := func() { s.Routes, s.Omitted, unresolved = nil, 0, false }
+	reset := func() { s.Routes, s.BySource, s.Omitted, unresolved = nil, nil, 0, false }
 	err := c.dump(sys.RtmGetRoute, sys.RtmNewRoute, make([]byte, sys.SizeofRtMsg), reset, func(m []byte) {
 		r, ok := parseRoute(m)
 		if !ok {
+			return
+		}
+		if r.bySource {
+			s.BySource = append(s.BySource, r)
 			return
 		}
 		if len(s.Routes) >= maxRoutes && !r.Default() {

@@ -67,7 +67,10 @@ type Family struct {
 	// local mode has none: the interface's link-local address serves.
 	Addrs  []Addr
 	Routes []Route
-	// Omitted counts the host's routes that were too many to look at.
+	// BySource are the interface's routes that are not copied, for a Report.
+	BySource []Route
+	// Omitted counts the host's routes, of all families, that were too many
+	// to look at.
 	Omitted int
 }
 
