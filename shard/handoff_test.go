@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"penne/internal/fwd"
 	"penne/internal/stats"
@@ -132,15 +133,25 @@ func echoServers(t *testing.T) (tcp, udp int) {
 	return l.Addr().(*net.TCPAddr).Port, p.LocalAddr().(*net.UDPAddr).Port
 }
 
+// dial connects to a port of the host's loopback.
+func dial(t *testing.T, network string, port int) net.Conn {
+	t.Helper()
+	c, err := net.Dial(network, fmt.Sprintf("192.0.2.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetDeadline(time.Now().Add(tuntest.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // talkTCP runs connections at once, each echoing some megabytes. Sockets are
 // made on this thread, which is in the namespace.
 func talkTCP(t *testing.T, port int) {
 	var wg sync.WaitGroup
 	for range 8 {
-		c, err := net.Dial("tcp4", fmt.Sprintf("192.0.2.1:%d", port))
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := dial(t, "tcp4", port)
 		sent := make([]byte, 4<<20)
 		rand.Read(sent)
 		wg.Go(func() {
@@ -164,10 +175,7 @@ func talkUDP(t *testing.T, port int) {
 	const flows, rounds = 8, 300
 	var conns []net.Conn
 	for range flows {
-		c, err := net.Dial("udp4", fmt.Sprintf("192.0.2.1:%d", port))
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := dial(t, "udp4", port)
 		defer c.Close()
 		conns = append(conns, c)
 	}

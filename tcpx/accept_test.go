@@ -20,7 +20,7 @@ func (r *rig) inbound() (*guest.TCP, *net.TCPConn) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { client.Close() })
-	client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	client.SetReadDeadline(time.Now().Add(guest.Patience))
 	raw, err := r.ln.AcceptTCP()
 	if err != nil {
 		r.t.Fatal(err)

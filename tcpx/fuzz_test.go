@@ -163,7 +163,7 @@ func playScript(t *testing.T, in []byte) {
 	if r.tcp.Len() > 0 && r.conn().state != timeWait {
 		t.Fatalf("flow in %s after a RST", r.conn().phase())
 	}
-	host.SetDeadline(time.Now().Add(5 * time.Second))
+	host.SetDeadline(time.Now().Add(guest.Patience))
 	got, _ := io.ReadAll(host)
 	if len(got) > int(taken) || !bytes.Equal(got, s.data[:len(got)]) {
 		t.Fatalf("host read %d octets that are no prefix of the %d taken", len(got), taken)

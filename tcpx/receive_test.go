@@ -18,7 +18,7 @@ import (
 func readAll(t *testing.T, host *net.TCPConn, n int) []byte {
 	t.Helper()
 	b := make([]byte, n)
-	host.SetReadDeadline(time.Now().Add(10 * time.Second))
+	host.SetReadDeadline(time.Now().Add(guest.Patience))
 	if k, err := io.ReadFull(host, b); err != nil {
 		t.Fatalf("host got %d of %d octets: %v", k, n, err)
 	}
@@ -27,7 +27,7 @@ func readAll(t *testing.T, host *net.TCPConn, n int) []byte {
 
 // readLater reads n octets from the host's end in the background.
 func readLater(t *testing.T, host *net.TCPConn, n int) <-chan []byte {
-	host.SetReadDeadline(time.Now().Add(10 * time.Second))
+	host.SetReadDeadline(time.Now().Add(guest.Patience))
 	got := make(chan []byte, 1)
 	go func() {
 		b := make([]byte, n)

@@ -78,7 +78,7 @@ func (r *rig) open() (*guest.TCP, *net.TCPConn) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	host.SetDeadline(time.Now().Add(10 * time.Second))
+	host.SetDeadline(time.Now().Add(guest.Patience))
 	r.t.Cleanup(func() { host.Close() })
 	return c, host
 }

@@ -18,6 +18,9 @@ import (
 	"penne/shard/flow"
 )
 
+// Patience bounds waits for what the kernel or another goroutine does at once.
+const Patience = time.Minute
+
 // Addresses of the scripted network. The gateway is the host's loopback, as
 // pasta maps it by default.
 var (
@@ -130,10 +133,10 @@ func (g *Guest) Take() []Out {
 
 // Wait blocks until the kernel reports events for the translator's sockets, and
 // gives each to fn. Tests call it when they know that an event must come; it
-// fails the test if none does for ten seconds.
+// fails the test if none does within Patience.
 func (g *Guest) Wait(fn func(tok flow.Token, bits uint32)) {
 	g.T.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(Patience); ; {
 		n := g.Env.Epoll.Wait(g.events, time.Until(deadline))
 		if n == 0 && time.Now().After(deadline) {
 			g.T.Fatal("no event from the kernel")

@@ -100,6 +100,42 @@ func space(t testing.TB) netns.NsHandle {
 	return m.ns
 }
 
+// Elsewhere makes another namespace, with loopback up, and returns what runs a
+// function on a thread in it. Ports there are nobody else's, unlike those of
+// the machine that the tests run on.
+func Elsewhere(t testing.TB) (run func(fn func())) {
+	t.Helper()
+	there := space(t)
+	ns, err := netlink.NewHandleAt(there)
+	must(t, err)
+	defer ns.Close()
+	lo, err := ns.LinkByName("lo")
+	must(t, err)
+	must(t, ns.LinkSetUp(lo))
+	return func(fn func()) {
+		t.Helper()
+		must(t, within(there, func() error { fn(); return nil }))
+		if t.Failed() {
+			t.FailNow() // fn may have ended its goroutine
+		}
+	}
+}
+
+// within runs fn on a thread in a namespace. Sockets that fn makes stay in it.
+func within(ns netns.NsHandle, fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if err := netns.Set(ns); err != nil {
+			done <- err
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}
+
 // noDAD lets IPv6 addresses be used at once. It takes both: detection is on if
 // either says so.
 func noDAD(t testing.TB) {
@@ -176,24 +212,13 @@ type Far struct {
 // ListenUDP makes a UDP socket on the far side.
 func (f *Far) ListenUDP(ip wire.Addr, port uint16) *net.UDPConn {
 	f.t.Helper()
-	type made struct {
-		c   *net.UDPConn
-		err error
-	}
-	done := make(chan made)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		if err := netns.Set(f.ns); err != nil {
-			done <- made{err: err}
-			return
-		}
-		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Netip(), port)))
-		done <- made{c, err}
-	}()
-	m := <-done
-	must(f.t, m.err)
-	f.t.Cleanup(func() { m.c.Close() })
-	return m.c
+	var c *net.UDPConn
+	must(f.t, within(f.ns, func() (err error) {
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Netip(), port)))
+		return err
+	}))
+	f.t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // Cut takes the host's default routes away.

@@ -17,7 +17,7 @@ import (
 )
 
 // Patience bounds waits for what the kernel does by itself.
-const Patience = 10 * time.Second
+const Patience = time.Minute
 
 // Enter moves the calling test's thread into a new network namespace, which
 // goes with the thread when the test ends. Sockets and taps that the test opens
