@@ -2,6 +2,7 @@ package isolate
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // childEnv names what a copy of the test binary is to do in a sandbox of its
@@ -30,7 +32,9 @@ func TestMain(m *testing.M) {
 // namespace, in a mount namespace of its own.
 func runChild(t *testing.T, name string) (output string, err error) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // it takes milliseconds, unless it hangs
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), childEnv+"="+name)
 	id := []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 	gid := []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
@@ -43,6 +47,9 @@ func runChild(t *testing.T, name string) (output string, err error) {
 	}
 	if strings.Contains(out.String(), ErrCgo.Error()) {
 		t.Skip("built with cgo: run with CGO_ENABLED=0")
+	}
+	if ctx.Err() != nil {
+		err = errors.Join(err, ctx.Err())
 	}
 	return out.String(), err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // testUser is whom unprivileged programs run as, if the tests run as root.
@@ -86,10 +87,15 @@ func runCommand(t *testing.T, cmd *exec.Cmd, what string) result {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PENNE_TEST_ENGINE=" + what}
-	_ = cmd.Run()
-	if cmd.ProcessState == nil {
-		t.Fatalf("%v did not start", cmd.Args)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%v did not start: %v", cmd.Args, err)
 	}
+	guard := time.AfterFunc(time.Minute, func() { // it takes milliseconds, unless it hangs
+		t.Errorf("%v (%s) did not end", cmd.Args, what)
+		_ = cmd.Process.Kill()
+	})
+	_ = cmd.Wait()
+	guard.Stop()
 	r := result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 	if strings.Contains(r.stderr, "user namespaces may be forbidden") {
 		t.Skipf("user namespaces are forbidden here: %s", r.stderr)

@@ -13,7 +13,7 @@ import (
 )
 
 // patience is when a test gives up.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // follow runs f in a new namespace with a Monitor of it.
 func follow(t *testing.T, o Options, setup []string, f func(m *Monitor, s State, next func(until func(State) bool) State)) {

@@ -252,7 +252,7 @@ func (g *Guest) Run(c Client) (vars map[string]string, messages []byte) {
 }
 
 // patience bounds the wait for a client, whose own timers are of seconds.
-const patience = 2 * tuntest.Patience
+const patience = tuntest.Patience
 
 // listener keeps what a client says, and notices one thing.
 type listener struct {
