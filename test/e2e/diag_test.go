@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"penne/internal/netns"
-	"penne/internal/sys"
 	"penne/test/bed"
 	"penne/test/client"
 )
@@ -295,57 +293,6 @@ func TestSpliceOnly(t *testing.T) {
 	if a := ask(t, remote, "tcp", at(bed.HostIP4, 7000)); a.Errno == 0 {
 		t.Errorf("a client that is not local: %+v", a)
 	}
-}
-
-// TestAdoptedTap passes on a tap that was made in the namespace before.
-func TestAdoptedTap(t *testing.T) {
-	b := newBed(t)
-	holder, err := b.Host.Start(bed.Spec{Argv: []string{"unshare", "-Urn", "sh", "-c", stay}, Ready: "^up$"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Kill()
-	pid := strconv.Itoa(holder.PID())
-	tap := tapIn(t, "/proc/"+pid+"/ns/net", "ravioli")
-	defer tap.Close()
-	program, err := b.Stage(pastaBinary(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	argv := append([]string{program, "--config-net", "-f", "--fd", "3"}, none...)
-	p, err := b.Host.Start(bed.Spec{Argv: append(argv, pid), Files: []*os.File{tap}, Ready: "^tap ravioli with 1 queue$"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := b.Host.Run(bed.Spec{Argv: []string{"nsenter", "-t", pid, "-n", "ping", "-c1", bed.RemoteIP4}, Root: true})
-	if err != nil || res.Status != 0 {
-		t.Errorf("ping: %v, %+v", err, res)
-	}
-	p.Signal(syscall.SIGTERM)
-	if status := p.Wait(); status != 0 {
-		t.Errorf("status %d: %s", status, p.Stderr)
-	}
-}
-
-// tapIn makes a tap in the network namespace at path.
-func tapIn(t *testing.T, path, name string) *os.File {
-	t.Helper()
-	ns, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	fd := -1
-	err = netns.Do(ns, func() (err error) {
-		if fd, err = sys.OpenTun(); err == nil {
-			_, err = sys.TunSetIff(fd, name, sys.IFF_TAP|sys.IFF_NO_PI|sys.IFF_VNET_HDR)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return os.NewFile(uintptr(fd), "tap")
 }
 
 // TestDHCP lets a DHCP client configure IPv4.
