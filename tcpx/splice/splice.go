@@ -1,6 +1,8 @@
 // Package splice joins two TCP sockets, one in each namespace, for connections
 // that are local on both sides: bytes go from socket to socket through a pipe,
-// by splice(2), and never see the tap. Half-closes and resets are carried over.
+// by splice(2), and never see the tap. Half-closes and resets are carried over;
+// urgent octets become ordinary ones in their place. Where no pipe can be had,
+// bytes are copied, so that no connection ends for want of descriptors.
 //
 // A Relay belongs to one shard. It owns both sockets of each connection from
 // Open on.
@@ -27,6 +29,7 @@ type way struct {
 	writable bool // the target of this way may take bytes
 	ended    bool // the source has sent its last byte
 	shut     bool // and the target was told
+	urgent   bool // urgent data came: splice(2) cannot pass it
 	inPipe   int
 }
 
@@ -49,11 +52,19 @@ type Relay struct {
 	busy  int32 // the list of connections that go on in the next pass
 	used  int
 	pipes pipes
+
+	// scratch is where bytes go that no pipe carries, and scratchIov points
+	// to it. Nothing stays there past a call.
+	scratch    []byte
+	scratchIov [1]sys.Iovec
 }
 
 // New makes a relay for up to limit connections.
 func New(e *env.Env, limit int) *Relay {
-	return &Relay{env: e, conns: make([]conn, limit), free: flow.NewSlots(limit), busy: -1, pipes: newPipes()}
+	return &Relay{
+		env: e, conns: make([]conn, limit), free: flow.NewSlots(limit), busy: -1,
+		pipes: newPipes(), scratch: make([]byte, scratchSize),
+	}
 }
 
 // Len is the number of connections.
@@ -81,7 +92,7 @@ func (r *Relay) Open(a, b int) {
 	sys.NoDelay(a)
 	sys.NoDelay(b)
 	for side, fd := range c.fd {
-		const all = sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLRDHUP | sys.EPOLLET
+		const all = sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLRDHUP | sys.EPOLLPRI | sys.EPOLLET
 		if errno := r.env.Epoll.Add(fd, all, r.token(id, side)); errno != 0 {
 			r.env.Count.Drop(stats.NoSocket)
 			r.reset(id)
@@ -111,6 +122,10 @@ func (r *Relay) Event(tok flow.Token, bits uint32) {
 		}
 		c.connecting = false
 	}
+	if bits&sys.EPOLLPRI != 0 && !c.ways[side].urgent {
+		c.ways[side].urgent = true
+		sys.SetInt(c.fd[side], sys.SOL_SOCKET, sys.SO_OOBINLINE, 1)
+	}
 	if bits&(sys.EPOLLIN|sys.EPOLLRDHUP|sys.EPOLLHUP) != 0 {
 		c.ways[side].readable = true
 	}
@@ -138,10 +153,6 @@ func (r *Relay) Flush() {
 	}
 }
 
-// turns bounds how often one connection fills its pipes before others are
-// served: 16 MiB each way.
-const turns = 16
-
 // move carries what can be carried both ways.
 func (r *Relay) move(id int32) {
 	c := &r.conns[id]
@@ -159,84 +170,6 @@ func (r *Relay) move(id int32) {
 		r.close(id)
 	case more && !c.busy:
 		c.busy, c.next, r.busy = true, r.busy, id
-	}
-}
-
-// carry moves bytes one way until a socket has no more, or takes no more. more
-// is set when its turn ended first; ok is unset when a socket failed.
-func (r *Relay) carry(c *conn, side int) (more, ok bool) {
-	w := &c.ways[side]
-	from, to := c.fd[side], c.fd[1-side]
-	for n := 0; n < turns; n++ {
-		if w.inPipe == 0 && !r.fill(w, from) {
-			return false, w.inPipe >= 0
-		}
-		if w.inPipe > 0 && !w.drain(to) {
-			return false, w.inPipe >= 0
-		}
-		if w.inPipe == 0 {
-			r.letGo(w)
-			if w.ended {
-				w.shut = true
-				sys.Shutdown(to, sys.SHUT_WR)
-				return false, true
-			}
-		}
-	}
-	return true, true
-}
-
-// fill takes bytes from the source into an empty pipe. It returns false when
-// there are none now, or none to come; inPipe is then -1 after an error.
-func (r *Relay) fill(w *way, from int) bool {
-	if w.ended || !w.readable {
-		return false
-	}
-	if !w.held {
-		if w.pipe, w.held = r.pipes.get(); !w.held {
-			r.env.Count.Drop(stats.NoSocket)
-			w.inPipe = -1
-			return false
-		}
-	}
-	n, errno := sys.Splice(from, w.pipe.w, w.pipe.size)
-	switch {
-	case errno == sys.EAGAIN:
-		w.readable = false
-		r.letGo(w)
-		return false
-	case errno != 0:
-		w.inPipe = -1
-		return false
-	case n == 0:
-		w.ended = true
-	}
-	w.inPipe = n
-	return true
-}
-
-// drain gives the pipe's bytes to the target; false when it takes no more.
-func (w *way) drain(to int) bool {
-	if !w.writable {
-		return false
-	}
-	n, errno := sys.Splice(w.pipe.r, to, w.inPipe)
-	switch {
-	case errno == sys.EAGAIN:
-		w.writable = false
-		return false
-	case errno != 0:
-		w.inPipe = -1
-		return false
-	}
-	w.inPipe -= n
-	return true
-}
-
-func (r *Relay) letGo(w *way) {
-	if w.held && w.inPipe == 0 {
-		r.pipes.put(w.pipe)
-		w.held = false
 	}
 }
 

@@ -1,0 +1,157 @@
+package splice
+
+import "penne/internal/sys"
+
+// turns bounds how often one connection fills its pipes before others are
+// served.
+const turns = 16
+
+// scratchSize is how much is copied at a time where there is no pipe.
+const scratchSize = 1 << 17
+
+// outcome is what a step of a way came to.
+type outcome uint8
+
+const (
+	moved   outcome = iota // bytes, or the end of them: go on
+	blocked                // until an event comes
+	failed                 // for good: a socket has an error
+)
+
+// carry moves bytes one way until a socket has no more, or takes no more. more
+// is set when its turn ended first; ok is unset when a socket failed.
+func (r *Relay) carry(c *conn, side int) (more, ok bool) {
+	w := &c.ways[side]
+	from, to := c.fd[side], c.fd[1-side]
+	for range turns {
+		if got := r.step(w, from, to); got != moved {
+			return false, got == blocked
+		}
+		if w.inPipe > 0 {
+			continue
+		}
+		r.letGo(w)
+		if w.ended {
+			w.shut = true
+			sys.Shutdown(to, sys.SHUT_WR)
+			return false, true
+		}
+	}
+	return true, true
+}
+
+// step moves bytes once: into a pipe and out of it again, if there is one.
+func (r *Relay) step(w *way, from, to int) outcome {
+	if w.inPipe > 0 {
+		return w.drain(to)
+	}
+	if w.ended || !w.readable {
+		return blocked
+	}
+	if w.urgent || !r.hold(w) {
+		return r.copy(w, from, to)
+	}
+	if got := r.fill(w, from); got != moved || w.ended {
+		return got
+	}
+	return w.drain(to)
+}
+
+// hold gets w a pipe; false when there is none.
+func (r *Relay) hold(w *way) bool {
+	if !w.held {
+		w.pipe, w.held = r.pipes.get()
+	}
+	return w.held
+}
+
+func (r *Relay) letGo(w *way) {
+	if w.held && w.inPipe == 0 {
+		r.pipes.put(w.pipe)
+		w.held = false
+	}
+}
+
+// fill takes bytes from the source into an empty pipe.
+func (r *Relay) fill(w *way, from int) outcome {
+	n, errno := sys.Splice(from, w.pipe.w, w.pipe.size)
+	switch {
+	case errno == sys.EAGAIN:
+		w.readable = false
+		r.letGo(w)
+		return blocked
+	case errno != 0:
+		return failed
+	}
+	w.inPipe, w.ended = n, n == 0
+	return moved
+}
+
+// drain gives the pipe's bytes to the target.
+func (w *way) drain(to int) outcome {
+	if !w.writable {
+		return blocked
+	}
+	n, errno := sys.Splice(w.pipe.r, to, w.inPipe)
+	switch {
+	case errno == sys.EAGAIN:
+		w.writable = false
+		return blocked
+	case errno != 0:
+		return failed
+	}
+	w.inPipe -= n
+	return moved
+}
+
+// copy moves bytes without a pipe. They leave the source only when the target
+// has them, so that none is left over here.
+func (r *Relay) copy(w *way, from, to int) outcome {
+	if !w.writable {
+		return blocked
+	}
+	sys.SetIovec(&r.scratchIov[0], r.scratch)
+	n, errno := sys.PeekIov(from, r.scratchIov[:])
+	if errno == sys.EAGAIN && w.urgent {
+		// So says the kernel as well when a signal waits for the thread
+		// and an urgent octet is next (tcp_recvmsg_locked, 6.18).
+		n, errno = sys.PeekIov(from, r.scratchIov[:])
+	}
+	switch {
+	case errno == sys.EAGAIN:
+		w.readable = false
+		return blocked
+	case errno != 0:
+		return failed
+	case n == 0:
+		w.ended = true
+		return moved
+	}
+	sys.SetIovec(&r.scratchIov[0], r.scratch[:n])
+	sent, errno := sys.SendIov(to, r.scratchIov[:])
+	switch {
+	case errno == sys.EAGAIN:
+		w.writable = false
+		return blocked
+	case errno != 0:
+		return failed
+	}
+	w.writable = sent == n
+	return consume(from, sent)
+}
+
+// consume takes n octets that are known to wait there out of a socket. It asks
+// again once after EAGAIN, for copy's reason.
+func consume(fd, n int) outcome {
+	for n > 0 {
+		took, errno := sys.Discard(fd, n)
+		if errno == sys.EAGAIN {
+			took, errno = sys.Discard(fd, n)
+		}
+		if errno != 0 || took == 0 {
+			return failed
+		}
+		n -= took
+	}
+	return moved
+}
