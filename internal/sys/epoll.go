@@ -109,50 +109,46 @@ func (e *Epoll) Poll(out []Event) int {
 // tells the Go scheduler that it may block. Resolution is a nanosecond where
 // the kernel has epoll_pwait2 (5.11), else timeouts are rounded up to 1 ms.
 func (e *Epoll) Wait(out []Event, timeout time.Duration) int {
-	size := uintptr(min(len(out), len(e.raw)))
-	if !noPwait2.Load() {
-		var ts *unix.Timespec
-		if timeout >= 0 {
-			t := unix.NsecToTimespec(int64(timeout))
-			ts = &t
-		}
-		n, _, errno := syscall.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd),
-			uintptr(unsafe.Pointer(&e.raw[0])), size, uintptr(unsafe.Pointer(ts)), 0, 0)
-		if errno != unix.ENOSYS {
-			return e.take(out, n, errno)
-		}
-		noPwait2.Store(true)
-	}
-	ms := -1
-	if timeout >= 0 {
-		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
-	}
-	n, _, errno := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd),
-		uintptr(unsafe.Pointer(&e.raw[0])), size, uintptr(ms), 0, 0)
-	return e.take(out, n, errno)
+	return e.wait(out, timeout, false)
 }
-
-// noPwait2 is set once the kernel has said ENOSYS.
-var noPwait2 atomic.Bool
 
 // WaitRaw is Wait without telling the Go scheduler, for a timeout of a
 // millisecond or less: the caller keeps its scheduler slot, and no goroutine
 // can stop the world meanwhile. Waking from it is cheaper.
 func (e *Epoll) WaitRaw(out []Event, timeout time.Duration) int {
-	size := uintptr(min(len(out), len(e.raw)))
-	if noPwait2.Load() {
-		ms := (timeout + time.Millisecond - 1) / time.Millisecond
-		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd),
-			uintptr(unsafe.Pointer(&e.raw[0])), size, uintptr(ms), 0, 0)
-		return e.take(out, n, errno)
+	return e.wait(out, timeout, true)
+}
+
+// noPwait2 is set once the kernel has said ENOSYS.
+var noPwait2 atomic.Bool
+
+func (e *Epoll) wait(out []Event, timeout time.Duration, raw bool) int {
+	fd, at, size := uintptr(e.fd), unsafe.Pointer(&e.raw[0]), uintptr(min(len(out), len(e.raw)))
+	var ts *unix.Timespec
+	ms := -1
+	if timeout >= 0 {
+		t := unix.NsecToTimespec(int64(timeout))
+		ts, ms = &t, int((timeout+time.Millisecond-1)/time.Millisecond)
 	}
-	ts := unix.NsecToTimespec(int64(timeout))
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd),
-		uintptr(unsafe.Pointer(&e.raw[0])), size, uintptr(unsafe.Pointer(&ts)), 0, 0)
-	if errno == unix.ENOSYS {
+	for {
+		var n uintptr
+		var errno Errno
+		coarse := noPwait2.Load()
+		switch {
+		case coarse && raw:
+			n, _, errno = syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(at), size, uintptr(ms), 0, 0)
+		case coarse:
+			n, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(at), size, uintptr(ms), 0, 0)
+		case raw:
+			n, _, errno = syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT2, fd, uintptr(at), size, uintptr(unsafe.Pointer(ts)), 0, 0)
+		default:
+			n, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT2, fd, uintptr(at), size, uintptr(unsafe.Pointer(ts)), 0, 0)
+		}
+		if errno != unix.ENOSYS || coarse {
+			return e.take(out, n, errno)
+		}
 		noPwait2.Store(true)
 	}
-	return e.take(out, n, errno)
 }
 
 func (e *Epoll) take(out []Event, n uintptr, errno Errno) int {
