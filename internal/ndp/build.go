@@ -2,7 +2,6 @@ package ndp
 
 import (
 	"encoding/binary"
-	"strings"
 	"time"
 
 	"penne/csum"
@@ -173,12 +172,12 @@ func appendDNSSL(b []byte, domains []string) (opts []byte, leftOut []string) {
 	start := len(b)
 	b = append(b, optDNSSL, 1, 0, 0, 0xff, 0xff, 0xff, 0xff)
 	for _, d := range domains {
-		longer, ok := appendName(b, d)
-		if !ok || len(longer)-start > maxDNSSL {
+		n, ok := wire.NameLen(d)
+		if !ok || len(b)+n-start > maxDNSSL {
 			leftOut = append(leftOut, d)
 			continue
 		}
-		b = longer
+		b = wire.PutName(b, d)
 	}
 	if len(b) == start+8 {
 		return b[:start], leftOut
@@ -188,21 +187,4 @@ func appendDNSSL(b []byte, domains []string) (opts []byte, leftOut []string) {
 	}
 	b[start+1] = byte((len(b) - start) / 8)
 	return b, leftOut
-}
-
-// appendName appends the domain name d as RFC 1035 section 3.1 encodes it,
-// uncompressed; false if a label is empty or too long, or the name is.
-func appendName(b []byte, d string) ([]byte, bool) {
-	d = strings.TrimSuffix(d, ".")
-	if len(d) > 253 {
-		return nil, false
-	}
-	for label := range strings.SplitSeq(d, ".") {
-		if len(label) == 0 || len(label) > 63 {
-			return nil, false
-		}
-		b = append(b, byte(len(label)))
-		b = append(b, label...)
-	}
-	return append(b, 0), true
 }
