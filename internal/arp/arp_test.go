@@ -2,20 +2,17 @@ package arp
 
 import (
 	"bytes"
-	"encoding/hex"
-	"strings"
 	"testing"
 
 	"penne/internal/fwd"
 	"penne/internal/stats"
 	"penne/internal/wire"
-	"penne/ring"
-	"penne/shard/env"
+	"penne/test/responder"
 )
 
 var (
-	ourMAC   = wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}
-	guestMAC = wire.MAC{2, 0, 0, 0, 0, 7}
+	ourMAC   = responder.OurMAC
+	guestMAC = responder.GuestMAC
 )
 
 func a4(a, b, c, d byte) wire.Addr { return wire.Addr4([]byte{a, b, c, d}) }
@@ -26,45 +23,17 @@ var rules = fwd.Rules{
 		HostLoopback: a4(192, 0, 2, 1), DNSForward: a4(169, 254, 1, 1)},
 }
 
-// sink keeps a copy of each frame.
-type sink struct{ got [][]byte }
+type bench struct{ *responder.Bench }
 
-func (s *sink) Send(frames []*ring.Frame) {
-	for _, f := range frames {
-		s.got = append(s.got, bytes.Clone(f.Bytes()))
-	}
-}
-
-type bench struct {
-	env.Env
-	sink
-	in *ring.Frame
-}
-
-func newBench(t testing.TB) *bench {
+func newBench(t testing.TB) bench {
 	t.Helper()
-	arena, err := ring.NewArena(4, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { arena.Close() })
-	b := &bench{}
-	pool, r := ring.NewPool(arena), rules
-	b.Env = env.Env{Rules: &r, Guest: &fwd.Guest{}, Pool: pool, Count: &stats.Counters{}, Out: ring.NewOut(pool, 2, &b.sink)}
-	b.in = pool.Get()
-	return b
+	return bench{responder.New(t, rules)}
 }
 
-// input gives b to Input and returns the reply, if any.
+// input gives the frame to Input and returns the reply, if any.
 func (b *bench) input(frame []byte) []byte {
-	b.in.SetBounds(ring.HeadRoom, copy(b.in.Slot()[ring.HeadRoom:], frame))
-	b.got = nil
-	Input(&b.Env, b.in)
-	b.Out.Flush()
-	if len(b.got) == 0 {
-		return nil
-	}
-	return b.got[0]
+	b.Load(frame) // Input reads more than Parse does
+	return b.Of(func() { Input(&b.Env, b.In) })
 }
 
 // packetBytes builds a packet as a guest does.
@@ -81,11 +50,7 @@ func packetBytes(dst wire.MAC, op byte, sender, target wire.Addr) []byte {
 // TestReplyBytes compares against a packet laid out by hand from RFC 826.
 func TestReplyBytes(t *testing.T) {
 	b := newBench(t)
-	want, err := hex.DecodeString(strings.ReplaceAll(
-		"020000000007 9a559a559a55 0806 0001 0800 06 04 0002 9a559a559a55 c0000201 020000000007 c0000205", " ", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := responder.Unhex(t, "020000000007 9a559a559a55 0806 0001 0800 06 04 0002 9a559a559a55 c0000201 020000000007 c0000205")
 	got := b.input(packetBytes(wire.Broadcast, opRequest, a4(192, 0, 2, 5), a4(192, 0, 2, 1)))
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  %x\nwant %x", got, want)
@@ -201,16 +166,9 @@ func TestFamilyOff(t *testing.T) {
 func TestInputNoAlloc(t *testing.T) {
 	b := newBench(t)
 	req := packetBytes(wire.Broadcast, opRequest, rules.V4.Guest, rules.V4.Gateway)
-	b.in.SetBounds(ring.HeadRoom, copy(b.in.Slot()[ring.HeadRoom:], req))
-	b.Out = ring.NewOut(b.Pool, 1, discard{})
-	if n := testing.AllocsPerRun(100, func() { Input(&b.Env, b.in); b.Out.Flush() }); n != 0 {
-		t.Errorf("%v allocations a packet", n)
-	}
+	b.Load(req)
+	b.NoAlloc(t, func() { Input(&b.Env, b.In) })
 }
-
-type discard struct{}
-
-func (discard) Send([]*ring.Frame) {}
 
 // FuzzInput: whatever comes, a reply is well-formed, goes to the sender, claims
 // our address only, and never the guest's.

@@ -3,26 +3,21 @@ package dhcp
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
-	"penne/csum"
 	"penne/internal/fwd"
-	"penne/internal/stats"
 	"penne/internal/wire"
-	"penne/ring"
-	"penne/shard/env"
+	"penne/test/responder"
 )
 
 var (
-	ourMAC   = wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}
-	guestMAC = wire.MAC{2, 0, 0, 0, 0, 7}
+	ourMAC   = responder.OurMAC
+	guestMAC = responder.GuestMAC
 	guest    = addr("192.0.2.5")
 	router   = addr("192.0.2.1")
 	none     = addr("0.0.0.0")
@@ -30,59 +25,21 @@ var (
 
 func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
 
-func testRules() *fwd.Rules {
-	return &fwd.Rules{OurMAC: ourMAC, V4: fwd.Family{On: true, Guest: guest, Bits: 24, Gateway: router, Ours: router}}
-}
-
-// sink keeps a copy of each frame.
-type sink struct{ got [][]byte }
-
-func (s *sink) Send(frames []*ring.Frame) {
-	for _, f := range frames {
-		s.got = append(s.got, bytes.Clone(f.Bytes()))
-	}
-}
-
-type discard struct{}
-
-func (discard) Send([]*ring.Frame) {}
-
 type bench struct {
-	env.Env
-	sink
-	in   *ring.Frame
+	*responder.Bench
 	conf Config
 }
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	arena, err := ring.NewArena(4, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { arena.Close() })
-	b := &bench{}
-	pool := ring.NewPool(arena)
-	b.Env = env.Env{Rules: testRules(), Guest: &fwd.Guest{}, Pool: pool, Count: &stats.Counters{}, Out: ring.NewOut(pool, 2, &b.sink)}
-	b.in = pool.Get()
-	return b
+	v4 := fwd.Family{On: true, Guest: guest, Bits: 24, Gateway: router, Ours: router}
+	return &bench{Bench: responder.New(t, fwd.Rules{OurMAC: ourMAC, V4: v4})}
 }
 
-// put fills the input frame with a UDP datagram; false if it is not ours.
+// put makes the input a datagram to the server; false if it is not ours.
 func (b *bench) put(msg []byte) bool {
-	copy(b.in.PayloadArea(), msg)
-	dst := wire.Broadcast
-	h := b.in.Build(wire.EthLen+ipUDP, len(msg))
-	wire.PutEth(h, &dst, &guestMAC, wire.EtherIPv4)
-	wire.PutIPv4(h[wire.EthLen:], ipUDP+len(msg), wire.ProtoUDP, 64, &none, &broadcast4)
-	udp := b.in.Bytes()[wire.EthLen+wire.IPv4Len:]
-	for i, v := range []uint16{clientPort, serverPort, uint16(len(udp)), 0} {
-		binary.BigEndian.PutUint16(udp[2*i:], v)
-	}
-	sum := csum.Sum(udp, wire.PseudoSum(&none, &broadcast4, wire.ProtoUDP, len(udp)))
-	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
-	b.in.Offload = ring.Offload{}
-	return wire.Parse(b.in.Bytes(), &b.in.H) == wire.OK && Is(&b.in.H)
+	d := responder.Datagram{MAC: wire.Broadcast, Src: none, Dst: broadcast4, SrcPort: clientPort, DstPort: serverPort, Payload: msg}
+	return b.Load(d.Bytes()) == wire.OK && Is(&b.In.H)
 }
 
 // input gives the message to Input and returns the reply's frame, if any.
@@ -94,15 +51,9 @@ func (b *bench) input(t testing.TB, msg []byte) []byte {
 	return b.run()
 }
 
-func (b *bench) run() []byte {
-	b.got = nil
-	Input(&b.Env, &b.conf, b.in)
-	b.Out.Flush()
-	if len(b.got) == 0 {
-		return nil
-	}
-	return b.got[0]
-}
+func (b *bench) run() []byte { return b.Of(b.respond) }
+
+func (b *bench) respond() { Input(&b.Env, &b.conf, b.In) }
 
 // opt is one option.
 func opt(code byte, v ...byte) []byte { return append([]byte{code, byte(len(v))}, v...) }
@@ -166,14 +117,4 @@ func decode(t testing.TB, frame []byte) decoded {
 		t.Errorf("server %v at %v, %v", d.opts[optServer], d.ip.SrcIP, d.eth.SrcMAC)
 	}
 	return d
-}
-
-// unhex reads octets written with white space between them.
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }

@@ -12,7 +12,7 @@ import (
 	"penne/internal/fwd"
 	"penne/internal/stats"
 	"penne/internal/wire"
-	"penne/ring"
+	"penne/test/responder"
 )
 
 // TestOfferBytes compares with an offer laid out by hand from the RFCs.
@@ -21,7 +21,7 @@ func TestOfferBytes(t *testing.T) {
 	b.conf = Config{MTU: 65520, DNS: []wire.Addr{addr("198.51.100.53"), addr("2001:db8::53"), addr("198.51.100.54")},
 		Search: []string{"example.org", "a.b."}, Hostname: "box"}
 	got := b.input(t, message(kindDiscover))
-	want := unhex(t, `35 01 02  36 04 c0000201  33 04 ffffffff  01 04 ffffff00  03 04 c0000201
+	want := responder.Unhex(t, `35 01 02  36 04 c0000201  33 04 ffffffff  01 04 ffffff00  03 04 c0000201
 		06 08 c6336435 c6336436  1a 02 fff0  0c 03 626f78
 		77 12 07 6578616d706c65 03 6f7267 00 01 61 01 62 00  ff`)
 	opts := got[wire.EthLen+ipUDP+offOptions:]
@@ -170,8 +170,8 @@ func TestNetworkOptions(t *testing.T) {
 			if c.gateway != "" {
 				gw = b.Rules.V4.Gateway.V4()
 			}
-			if !bytes.Equal(d.opts[optMask], unhex(t, c.mask)) || !bytes.Equal(d.opts[optRouter], gw) ||
-				!bytes.Equal(d.opts[optRoutes], unhex(t, c.routes)) {
+			if !bytes.Equal(d.opts[optMask], responder.Unhex(t, c.mask)) || !bytes.Equal(d.opts[optRouter], gw) ||
+				!bytes.Equal(d.opts[optRoutes], responder.Unhex(t, c.routes)) {
 				t.Errorf("mask %x, router %x, routes %x", d.opts[optMask], d.opts[optRouter], d.opts[optRoutes])
 			}
 		})
@@ -195,7 +195,7 @@ func TestFQDN(t *testing.T) {
 			b := newBench(t)
 			b.conf.FQDN = "box.example."
 			d := decode(t, b.input(t, message(kindDiscover, c.opts)))
-			if !bytes.Equal(d.opts[optFQDN], unhex(t, c.want)) {
+			if !bytes.Equal(d.opts[optFQDN], responder.Unhex(t, c.want)) {
 				t.Errorf("got %x, want %s", d.opts[optFQDN], c.want)
 			}
 		})
@@ -301,16 +301,16 @@ func TestMalformed(t *testing.T) {
 func TestChecksum(t *testing.T) {
 	b := newBench(t)
 	b.put(message(kindDiscover))
-	field := b.in.Bytes()[wire.EthLen+wire.IPv4Len+6:]
+	field := b.In.Bytes()[wire.EthLen+wire.IPv4Len+6:]
 	field[0] ^= 1
 	if b.run() != nil || b.Count.Drops[stats.Malformed] != 1 {
 		t.Error("took a damaged message")
 	}
-	b.in.Offload.NeedsCsum = true
+	b.In.Offload.NeedsCsum = true
 	if b.run() == nil {
 		t.Error("a sum that is not computed yet was held against the message")
 	}
-	b.in.Offload.NeedsCsum = false
+	b.In.Offload.NeedsCsum = false
 	clear(field[:2])
 	if b.run() == nil {
 		t.Error("a message without checksum was dropped")
@@ -370,10 +370,7 @@ func full(b *bench) []byte {
 func TestInputNoAlloc(t *testing.T) {
 	b := newBench(t)
 	b.put(full(b))
-	b.Out = ring.NewOut(b.Pool, 1, discard{})
-	if n := testing.AllocsPerRun(100, func() { Input(&b.Env, &b.conf, b.in); b.Out.Flush() }); n != 0 {
-		t.Errorf("%v allocations a message", n)
-	}
+	b.NoAlloc(t, b.respond)
 }
 
 // FuzzInput: whatever comes, a reply is well-formed, ours, and promises the

@@ -3,26 +3,21 @@ package dhcp6
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
-	"penne/csum"
 	"penne/internal/fwd"
-	"penne/internal/stats"
 	"penne/internal/wire"
-	"penne/ring"
-	"penne/shard/env"
+	"penne/test/responder"
 )
 
 var (
-	ourMAC   = wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}
-	guestMAC = wire.MAC{2, 0, 0, 0, 0, 7}
+	ourMAC   = responder.OurMAC
+	guestMAC = responder.GuestMAC
 	ours     = addr("fe80::1")
 	client   = addr("fe80::ff:fe00:7")
 	guest    = addr("2001:db8::5")
@@ -34,57 +29,22 @@ var (
 
 func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
 
-// sink keeps a copy of each frame.
-type sink struct{ got [][]byte }
-
-func (s *sink) Send(frames []*ring.Frame) {
-	for _, f := range frames {
-		s.got = append(s.got, bytes.Clone(f.Bytes()))
-	}
-}
-
-type discard struct{}
-
-func (discard) Send([]*ring.Frame) {}
-
 type bench struct {
-	env.Env
-	sink
-	in       *ring.Frame
+	*responder.Bench
 	src, dst wire.Addr
 	conf     Config
 }
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	arena, err := ring.NewArena(4, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { arena.Close() })
-	b := &bench{src: client, dst: allServers}
-	pool := ring.NewPool(arena)
-	rules := &fwd.Rules{OurMAC: ourMAC, LinkLocal6: ours, V6: fwd.Family{On: true, Guest: guest, Bits: 64}}
-	b.Env = env.Env{Rules: rules, Guest: &fwd.Guest{}, Pool: pool, Count: &stats.Counters{}, Out: ring.NewOut(pool, 2, &b.sink)}
-	b.in = pool.Get()
-	return b
+	rules := fwd.Rules{OurMAC: ourMAC, LinkLocal6: ours, V6: fwd.Family{On: true, Guest: guest, Bits: 64}}
+	return &bench{Bench: responder.New(t, rules), src: client, dst: allServers}
 }
 
-// put fills the input frame with a UDP datagram; false if it is not ours.
+// put makes the input a datagram to the server; false if it is not ours.
 func (b *bench) put(msg []byte) bool {
-	copy(b.in.PayloadArea(), msg)
-	dst := wire.MAC{0x33, 0x33, 0, 1, 0, 2}
-	h := b.in.Build(wire.EthLen+wire.IPv6Len+wire.UDPLen, len(msg))
-	wire.PutEth(h, &dst, &guestMAC, wire.EtherIPv6)
-	wire.PutIPv6(h[wire.EthLen:], wire.UDPLen+len(msg), wire.ProtoUDP, 1, &b.src, &b.dst)
-	udp := b.in.Bytes()[wire.EthLen+wire.IPv6Len:]
-	for i, v := range []uint16{clientPort, serverPort, uint16(len(udp)), 0} {
-		binary.BigEndian.PutUint16(udp[2*i:], v)
-	}
-	sum := csum.Sum(udp, csum.Pseudo(b.src[:], b.dst[:], wire.ProtoUDP, uint32(len(udp))))
-	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
-	b.in.Offload = ring.Offload{}
-	return wire.Parse(b.in.Bytes(), &b.in.H) == wire.OK && Is(&b.in.H)
+	d := responder.Datagram{MAC: wire.MAC{0x33, 0x33, 0, 1, 0, 2}, Src: b.src, Dst: b.dst, SrcPort: clientPort, DstPort: serverPort, Payload: msg}
+	return b.Load(d.Bytes()) == wire.OK && Is(&b.In.H)
 }
 
 // input gives the message to Input and returns the reply's frame, if any.
@@ -96,15 +56,9 @@ func (b *bench) input(t testing.TB, msg []byte) []byte {
 	return b.run()
 }
 
-func (b *bench) run() []byte {
-	b.got = nil
-	Input(&b.Env, &b.conf, b.in)
-	b.Out.Flush()
-	if len(b.got) == 0 {
-		return nil
-	}
-	return b.got[0]
-}
+func (b *bench) run() []byte { return b.Of(b.respond) }
+
+func (b *bench) respond() { Input(&b.Env, &b.conf, b.In) }
 
 // opt is one option.
 func opt(code uint16, v ...[]byte) []byte {
@@ -184,14 +138,4 @@ func body(t testing.TB, frame []byte) []byte {
 	b := frame[wire.EthLen+wire.IPv6Len+wire.UDPLen:]
 	b = bytes.TrimPrefix(b[lenHead:], sid)
 	return bytes.TrimPrefix(b, cid)
-}
-
-// unhex reads octets written with white space between them.
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }

@@ -11,7 +11,7 @@ import (
 
 	"penne/internal/stats"
 	"penne/internal/wire"
-	"penne/ring"
+	"penne/test/responder"
 )
 
 // Pieces of replies, laid out by hand from RFC 8415.
@@ -65,7 +65,7 @@ func TestAnswers(t *testing.T) {
 			if d := decode(t, got); byte(d.MsgType) != c.kind {
 				t.Errorf("reply of type %v, want %d", d.MsgType, c.kind)
 			}
-			if got, want := body(t, got), unhex(t, c.want); !bytes.Equal(got, want) {
+			if got, want := body(t, got), responder.Unhex(t, c.want); !bytes.Equal(got, want) {
 				t.Errorf("got  %x\nwant %x", got, want)
 			}
 			if b.Count.Drops != [stats.NumReasons]uint64{} {
@@ -128,7 +128,7 @@ func TestUnicast(t *testing.T) {
 			}
 			continue
 		}
-		if d := decode(t, got); byte(d.MsgType) != kindReply || !bytes.Equal(body(t, got), unhex(t, "000d 0002 0005")) {
+		if d := decode(t, got); byte(d.MsgType) != kindReply || !bytes.Equal(body(t, got), responder.Unhex(t, "000d 0002 0005")) {
 			t.Errorf("type %d: reply %x", kind, got)
 		}
 	}
@@ -139,7 +139,7 @@ func TestNothingToGive(t *testing.T) {
 		b := newBench(t)
 		b.Rules.V6.Guest = a
 		got := body(t, b.input(t, message(kindSolicit, cid, na(2))))
-		if !bytes.Equal(got, unhex(t, noAddrs)) {
+		if !bytes.Equal(got, responder.Unhex(t, noAddrs)) {
 			t.Errorf("guest %v: got %x", a, got)
 		}
 	}
@@ -169,7 +169,7 @@ func TestTold(t *testing.T) {
 		{"name sent", message(kindInfo, cid, opt(optFQDN, []byte{1, 3, 'f', 'o', 'o'})), told + "0027 000e 06" + name + searched},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got, want := body(t, b.input(t, c.msg)), unhex(t, c.want); !bytes.Equal(got, want) {
+			if got, want := body(t, b.input(t, c.msg)), responder.Unhex(t, c.want); !bytes.Equal(got, want) {
 				t.Errorf("got  %x\nwant %x", got, want)
 			}
 		})
@@ -241,16 +241,16 @@ func TestSource(t *testing.T) {
 func TestChecksum(t *testing.T) {
 	b := newBench(t)
 	b.put(message(kindSolicit, cid))
-	field := b.in.Bytes()[wire.EthLen+wire.IPv6Len+6:]
+	field := b.In.Bytes()[wire.EthLen+wire.IPv6Len+6:]
 	field[0] ^= 1
 	if b.run() != nil || b.Count.Drops[stats.Malformed] != 1 {
 		t.Error("took a damaged message")
 	}
-	b.in.Offload.NeedsCsum = true
+	b.In.Offload.NeedsCsum = true
 	if b.run() == nil {
 		t.Error("a sum that is not computed yet was held against the message")
 	}
-	b.in.Offload.NeedsCsum = false
+	b.In.Offload.NeedsCsum = false
 	clear(field[:2])
 	if b.run() != nil || b.Count.Drops[stats.Malformed] != 2 {
 		t.Error("took a message without checksum")
@@ -300,10 +300,7 @@ func full(b *bench) []byte {
 func TestInputNoAlloc(t *testing.T) {
 	b := newBench(t)
 	b.put(full(b))
-	b.Out = ring.NewOut(b.Pool, 1, discard{})
-	if n := testing.AllocsPerRun(100, func() { Input(&b.Env, &b.conf, b.in); b.Out.Flush() }); n != 0 {
-		t.Errorf("%v allocations a message", n)
-	}
+	b.NoAlloc(t, b.respond)
 }
 
 // FuzzInput: whatever comes, a reply is well-formed, fits, goes to the sender,

@@ -1,7 +1,6 @@
 package ndp
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math"
 	"net"
@@ -19,12 +18,12 @@ import (
 	"penne/internal/stats"
 	"penne/internal/wire"
 	"penne/ring"
-	"penne/shard/env"
+	"penne/test/responder"
 )
 
 var (
-	ourMAC   = wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}
-	guestMAC = wire.MAC{2, 0, 0, 0, 0, 7}
+	ourMAC   = responder.OurMAC
+	guestMAC = responder.GuestMAC
 	ourLL    = addr("fe80::9855:9aff:fe55:9a55")
 	guestLL  = addr("fe80::ff:fe00:7")
 	any6     = wire.Addr{}
@@ -38,57 +37,23 @@ var rules = fwd.Rules{
 		Ours: addr("2001:db8:1::1"), HostLoopback: addr("2001:db8:1::1"), DNSForward: addr("2001:db8:1::53")},
 }
 
-type sink struct{ got [][]byte }
+type bench struct{ *responder.Bench }
 
-func (s *sink) Send(frames []*ring.Frame) {
-	for _, f := range frames {
-		s.got = append(s.got, bytes.Clone(f.Bytes()))
-	}
-}
-
-type discard struct{}
-
-func (discard) Send([]*ring.Frame) {}
-
-type bench struct {
-	env.Env
-	sink
-	in *ring.Frame
-}
-
-func newBench(t testing.TB) *bench {
+func newBench(t testing.TB) bench {
 	t.Helper()
-	arena, err := ring.NewArena(4, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { arena.Close() })
-	b := &bench{}
-	pool, r := ring.NewPool(arena), rules
-	b.Env = env.Env{Rules: &r, Guest: &fwd.Guest{}, Pool: pool, Count: &stats.Counters{}, Out: ring.NewOut(pool, 2, &b.sink)}
-	b.in = pool.Get()
-	return b
+	return bench{responder.New(t, rules)}
 }
 
-// load makes frame the input, as the shard hands it over.
-func (b *bench) load(frame []byte) bool {
-	b.in.SetBounds(ring.HeadRoom, copy(b.in.Slot()[ring.HeadRoom:], frame))
-	b.in.Offload = ring.Offload{}
-	return wire.Parse(b.in.Bytes(), &b.in.H) == wire.OK && Handles(&b.in.H)
-}
+// load makes frame the input; false if it is not ours.
+func (b *bench) load(frame []byte) bool { return b.Load(frame) == wire.OK && Handles(&b.In.H) }
 
 // input gives frame to r and returns the answer, if any.
 func (b *bench) input(r *Responder, frame []byte) []byte {
-	b.got = nil
+	b.Got = nil
 	if !b.load(frame) {
 		return nil
 	}
-	r.Input(&b.Env, b.in)
-	b.Out.Flush()
-	if len(b.got) == 0 {
-		return nil
-	}
-	return b.got[0]
+	return b.Of(func() { r.Input(&b.Env, b.In) })
 }
 
 // packet wraps an ICMPv6 message as the guest sends it; the checksum is made.
@@ -315,10 +280,10 @@ func TestAdvertise(t *testing.T) {
 	b.Rules.LinkLocal6 = any6
 	New(Config{Managed: true}).Advertise(&b.Env)
 	b.Out.Flush()
-	if len(b.got) != 1 {
-		t.Fatalf("%d frames", len(b.got))
+	if len(b.Got) != 1 {
+		t.Fatalf("%d frames", len(b.Got))
 	}
-	src, m := decode(t, b.got[0], allNodes, allNodesMAC)
+	src, m := decode(t, b.Got[0], allNodes, allNodesMAC)
 	if src != ourLL || !m.(*ndp.RouterAdvertisement).ManagedConfiguration {
 		t.Errorf("from %v, want the address that belongs to our MAC: %+v", src, m)
 	}
@@ -345,10 +310,10 @@ func TestOff(t *testing.T) {
 			if got := b.input(r, rs(t, guestLL)) != nil; got != c.raOK {
 				t.Errorf("solicitation of a router answered: %v", got)
 			}
-			b.got = nil
+			b.Got = nil
 			r.Advertise(&b.Env)
 			b.Out.Flush()
-			if got := len(b.got) == 1; got != c.raOK {
+			if got := len(b.Got) == 1; got != c.raOK {
 				t.Errorf("advertised: %v", got)
 			}
 			if b.Count.Drops[stats.FamilyOff] != c.familyOffCounted {
@@ -410,11 +375,11 @@ func TestPartialChecksum(t *testing.T) {
 	frame := ns(t, guestLL, rules.V6.Gateway)
 	frame[ethIP+2] ^= 1
 	b.load(frame)
-	b.in.Offload = ring.Offload{NeedsCsum: true, CsumStart: ethIP, CsumOffset: 2}
-	New(Config{}).Input(&b.Env, b.in)
+	b.In.Offload = ring.Offload{NeedsCsum: true, CsumStart: ethIP, CsumOffset: 2}
+	New(Config{}).Input(&b.Env, b.In)
 	b.Out.Flush()
-	if len(b.got) != 1 {
-		t.Errorf("%d answers, drops %v", len(b.got), b.Count.Drops)
+	if len(b.Got) != 1 {
+		t.Errorf("%d answers, drops %v", len(b.Got), b.Count.Drops)
 	}
 }
 
@@ -435,9 +400,6 @@ func TestInputNoAlloc(t *testing.T) {
 	for _, frame := range [][]byte{ns(t, guestLL, rules.V6.Gateway), rs(t, guestLL)} {
 		b := newBench(t)
 		b.load(frame)
-		b.Out = ring.NewOut(b.Pool, 1, discard{})
-		if n := testing.AllocsPerRun(100, func() { r.Input(&b.Env, b.in); b.Out.Flush() }); n != 0 {
-			t.Errorf("%v allocations a message", n)
-		}
+		b.NoAlloc(t, func() { r.Input(&b.Env, b.In) })
 	}
 }
