@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -36,7 +37,22 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == counterName {
 		os.Exit(counterMain())
 	}
+	handleSignals()
 	os.Exit(runTests(m))
+}
+
+// handleSignals keeps what we start from ignoring signals because our caller
+// does, as a shell does for a job in the background, and nohup(1): what is
+// handled here is not ignored there. Their usual effect stays.
+func handleSignals() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP, syscall.SIGINT)
+	go func() {
+		sig := <-c
+		signal.Reset(sig)
+		_ = syscall.Kill(os.Getpid(), sig.(syscall.Signal))
+		os.Exit(1) // it was ignored
+	}()
 }
 
 func runTests(m *testing.M) int {
