@@ -112,7 +112,8 @@ func (r *run) onFailure(from *child, n sys.Note) (status int, done bool) {
 	return statusOf(err), true
 }
 
-// onReady lets the command start, or leaves the engine to itself.
+// onReady lets the command start, or leaves a daemon to itself. An engine that
+// is not released goes with us, even if we are killed.
 func (r *run) onReady() (status int, done bool) {
 	pid := r.engine.pid
 	if pid == 0 { // its helper was killed before it could tell
@@ -127,15 +128,16 @@ func (r *run) onReady() (status int, done bool) {
 		return statusFailure, true
 	}
 	r.ready = true
-	release := r.engine
-	message := sys.Note{Kind: noteRelease}.Bytes()
 	if r.command != nil {
-		release, message = r.holder, proceed
+		_ = r.holder.conn.Send(proceed) // it may have ended: we hear of that
 	}
-	if err := release.conn.Send(message); err != nil && !r.attended() {
+	if r.attended() {
+		return 0, false
+	}
+	if err := r.engine.conn.Send(sys.Note{Kind: noteRelease}.Bytes()); err != nil {
 		return r.onEngineEnd()
 	}
-	return 0, !r.attended()
+	return 0, true
 }
 
 // onHolderEnd ends us with the status of the holder, which is the command's.

@@ -86,6 +86,27 @@ func TestForegroundSignals(t *testing.T) {
 	target.end()
 }
 
+// An engine in the foreground does not outlive a launcher that is killed, as
+// callers end what they have started.
+func TestForegroundKilled(t *testing.T) {
+	u := newUser(t)
+	target := u.target()
+	pidFile := filepath.Join(u.dir, "pid")
+	r := u.start("pasta", "-f", "--config-net", "-P", pidFile, target.pid())
+	u.awaitFile(r, pidFile)
+	engine, ok := r.find(u.uid, process.isEngine)
+	if !ok {
+		t.Fatal("no engine")
+	}
+	r.signal(syscall.SIGKILL)
+	r.wait()
+	awaitProcess(engine.pid)
+	if hasTap(t, target.pid()) {
+		t.Error("the tap is still there")
+	}
+	target.end()
+}
+
 // awaitFile waits until the pid file is complete, or the process has ended.
 func (u *user) awaitFile(r *run, path string) {
 	u.t.Helper()
