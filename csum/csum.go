@@ -104,21 +104,3 @@ func FinishUDP(partial uint32) uint16 {
 	}
 	return 0xffff
 }
-
-// Update16 returns the checksum after one 16-bit word of the message changed from old to new
-// (RFC 1624 equation 3). The word must start at an even offset. A UDP checksum of 0 (none) must not
-// be updated, and a UDP result of 0 is the caller's to replace by 0xffff.
-func Update16(check, old, new uint16) uint16 {
-	return Finish(uint32(^check) + uint32(^old) + uint32(new))
-}
-
-// Update32 is Update16 for 32 bits (an IPv4 address, a TCP sequence number) at an even offset.
-func Update32(check uint16, old, new uint32) uint16 {
-	return Finish(uint32(^check) + uint32(Fold(^old)) + uint32(Fold(new)))
-}
-
-// UpdateSum is Update16 for a run of bytes of any length: old and new are the partial sums of the
-// run before and after, as for a whole IPv6 address.
-func UpdateSum(check uint16, old, new uint32) uint16 {
-	return Update16(check, Fold(old), Fold(new))
-}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"penne/internal/sys"
@@ -124,7 +125,7 @@ func TestEachByteOnce(t *testing.T) {
 
 // TestPageEdges sums slices that end, and slices that begin, where the next byte faults.
 func TestPageEdges(t *testing.T) {
-	page := sys.PageSize()
+	page := syscall.Getpagesize()
 	size := (maxLen + page - 1) / page * page
 	m, err := sys.MapReserve(size + 2*page)
 	if err != nil {
@@ -132,7 +133,7 @@ func TestPageEdges(t *testing.T) {
 	}
 	defer sys.Unmap(m)
 	for _, guard := range [][]byte{m[:page], m[page+size:]} {
-		if err := sys.Mprotect(guard, sys.ProtNone); err != nil {
+		if err := syscall.Mprotect(guard, syscall.PROT_NONE); err != nil {
 			t.Fatal(err)
 		}
 	}
