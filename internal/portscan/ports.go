@@ -57,19 +57,6 @@ func (p *Ports) All() iter.Seq[uint16] {
 	}
 }
 
-// Missing walks over the ports of p that o lacks, in order.
-func (p *Ports) Missing(o *Ports) iter.Seq[uint16] {
-	return func(yield func(uint16) bool) {
-		for i := range p {
-			for w := p[i] &^ o[i]; w != 0; w &= w - 1 {
-				if !yield(uint16(i*64 + bits.TrailingZeros64(w))) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // Families holds the ports of one protocol by the family that they serve. A
 // socket bound to :: serves IPv4 too, unless it is IPV6_V6ONLY, and is in both
 // sets.
