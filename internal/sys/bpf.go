@@ -60,27 +60,3 @@ func LoadSocketFilter(name string, insns []uint64) (int, error) {
 func TunSetSteering(tap, prog int) error {
 	return unix.IoctlSetPointerInt(tap, unix.TUNSETSTEERINGEBPF, prog)
 }
-
-// ClassicBPF is one instruction of a classic BPF program (struct sock_filter).
-type ClassicBPF = unix.SockFilter
-
-// Parts of classic BPF opcodes and the ancillary offsets (linux/filter.h), as far as they are used.
-const (
-	BPF_LD        = unix.BPF_LD
-	BPF_W         = unix.BPF_W
-	BPF_ABS       = unix.BPF_ABS
-	BPF_ALU       = unix.BPF_ALU
-	BPF_MOD       = unix.BPF_MOD
-	BPF_K         = unix.BPF_K
-	BPF_RET       = unix.BPF_RET
-	BPF_A         = unix.BPF_A
-	SKF_AD_CPU    = 0xfffff000 + 36 // SKF_AD_OFF + SKF_AD_CPU: the CPU that handles the packet
-	SKF_AD_RANDOM = 0xfffff000 + 56 // SKF_AD_OFF + SKF_AD_RANDOM: a random number (3.15)
-)
-
-// AttachReuseport lets prog choose among the sockets of fd's SO_REUSEPORT group; what it returns is
-// the index in the order in which they joined. Needs no privilege (Linux 4.5; TCP 4.6).
-func AttachReuseport(fd int, prog []ClassicBPF) error {
-	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
-		&unix.SockFprog{Len: uint16(len(prog)), Filter: unsafe.SliceData(prog)})
-}

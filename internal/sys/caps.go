@@ -11,7 +11,6 @@ import (
 const (
 	CapNetBindService uint64 = 1 << unix.CAP_NET_BIND_SERVICE
 	CapNetAdmin       uint64 = 1 << unix.CAP_NET_ADMIN
-	CapSysAdmin       uint64 = 1 << unix.CAP_SYS_ADMIN
 )
 
 // AllThreads tells whether calls that must be made by every thread of the

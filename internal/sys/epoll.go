@@ -82,11 +82,6 @@ func (e *Epoll) Add(fd int, events uint32, token uint64) Errno {
 	return e.ctl(unix.EPOLL_CTL_ADD, fd, events, token)
 }
 
-// Mod changes what fd is watched for.
-func (e *Epoll) Mod(fd int, events uint32, token uint64) Errno {
-	return e.ctl(unix.EPOLL_CTL_MOD, fd, events, token)
-}
-
 // Del ends watching fd; closing the last copy of a descriptor does so too.
 func (e *Epoll) Del(fd int) Errno { return e.ctl(unix.EPOLL_CTL_DEL, fd, 0, 0) }
 

@@ -71,9 +71,6 @@ func (q *ErrorQueue) Next(fd int, f *SocketFault) bool {
 // is good until the next call of Next.
 func (q *ErrorQueue) Quote() []byte { return q.data[:q.n] }
 
-// Dest is where the packet that caused the last error was sent to.
-func (q *ErrorQueue) Dest() *Sockaddr { return &q.name }
-
 // parse reads struct sock_extended_err, and the offender's address behind it.
 func (q *ErrorQueue) parse(f *SocketFault) bool {
 	const size = int(unsafe.Sizeof(unix.SockExtendedErr{}))

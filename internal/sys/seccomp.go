@@ -36,7 +36,6 @@ const (
 	NrEpollPwait       = unix.SYS_EPOLL_PWAIT
 	NrEpollPwait2      = unix.SYS_EPOLL_PWAIT2
 	NrEventfd2         = unix.SYS_EVENTFD2
-	NrExecve           = unix.SYS_EXECVE
 	NrExit             = unix.SYS_EXIT
 	NrExitGroup        = unix.SYS_EXIT_GROUP
 	NrFaccessat        = unix.SYS_FACCESSAT
@@ -85,7 +84,6 @@ const (
 	NrPread64          = unix.SYS_PREAD64
 	NrPreadv           = unix.SYS_PREADV
 	NrPrlimit64        = unix.SYS_PRLIMIT64
-	NrPtrace           = unix.SYS_PTRACE
 	NrPwrite64         = unix.SYS_PWRITE64
 	NrPwritev          = unix.SYS_PWRITEV
 	NrRead             = unix.SYS_READ

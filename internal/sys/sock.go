@@ -184,12 +184,6 @@ func SetIovec(v *Iovec, b []byte) {
 	v.SetLen(len(b))
 }
 
-// Readv and Writev are raw: only for descriptors that cannot block.
-func Readv(fd int, iov []Iovec) (int, Errno) {
-	n, _, errno := syscall.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(len(iov)))
-	return int(n), errno
-}
-
 // Writev is raw: only for descriptors that cannot block.
 func Writev(fd int, iov []Iovec) (int, Errno) {
 	n, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(len(iov)))

@@ -1,12 +1,12 @@
-// Package steer decides which shard the kernel gives traffic to: frames of the guest to the queues
-// of a tap, by an eBPF program where that may be loaded, and connections from outside to the
-// sockets of a SO_REUSEPORT group, by a classic BPF program that everybody may attach.
+// Package steer decides which shard the kernel gives the guest's frames to: which queue of a tap, by
+// an eBPF program where that may be loaded. Connections from outside need none: the kernel's own hash
+// spreads them over the sockets of a SO_REUSEPORT group.
 //
 // Steering is only a matter of speed. Whatever is in force, a frame may reach another shard than the
 // one that has its flow; the hand-off between shards is what makes that right.
 //
-// It is called while shards are set up and owns nothing afterwards: the kernel keeps programs as
-// long as the tap or the sockets they are attached to. The eBPF program is assembled with
+// It is called while shards are set up and owns nothing afterwards: the kernel keeps the program as
+// long as the tap that it is attached to. The eBPF program is assembled with
 // cilium/ebpf by this package's tests, which also write it down (program.go): the package itself
 // does not import cilium/ebpf, whose initialisation and size every start of the process would pay for.
 package steer
