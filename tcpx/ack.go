@@ -82,10 +82,11 @@ func (t *TCP) limitHold(c *conn) {
 
 // Acknowledgments that wait for an answer. A request is worth no segment of its
 // own if the answer comes at once and carries the acknowledgment; RFC 9293
-// section 3.8.6.3 allows half a second of waiting, Linux takes 40 ms.
+// section 3.8.6.3 allows half a second of waiting, Linux takes 40 ms. A server
+// among hundreds of connections answers each one in milliseconds.
 const (
 	// answerTime is how soon an answer must follow to be waited for.
-	answerTime = 1e6
+	answerTime = 20e6
 	// chatSure is how many quick answers in a row it takes to wait for the
 	// next; a wait in vain costs chatMiss of them.
 	chatSure, chatMiss = 4, 32

@@ -37,6 +37,7 @@ type conn struct {
 	blocked  bool // it refused octets: EPOLLOUT follows
 	failed   bool // it failed, and the guest must be told
 	dying    bool // the guest is being told: what was readable goes first
+	rest     bool // when octets last left it, others remained
 	shut     bool // our FIN went to it: shutdown(SHUT_WR)
 	lowRTT   bool // its path is so short that reflecting is not worth while
 
@@ -57,6 +58,7 @@ type conn struct {
 	chat              int8  // how sure it is that answers carry acknowledgments: see ack.go
 	probes            uint8 // keepalive probes unanswered in a row
 	strayLen          uint8 // frames in strays
+	turns             uint8 // how often consume was left alone
 
 	mss   uint16 // payload of the largest segment the guest takes
 	chunk uint16 // payload of the frames we build: many segments

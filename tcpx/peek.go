@@ -104,6 +104,30 @@ func (t *TCP) peekInto(c *conn, room uint32) (n, asked int, errno sys.Errno) {
 	return n - skip, asked, 0
 }
 
+// What the guest has acknowledged may stay in the socket for a while, which
+// saves a flow of small answers a system call each; but only few octets of few
+// segments, and nothing else: a piece of a large segment holds its whole memory,
+// and the remote's window may then never open again.
+const (
+	mostLeft  = 4 << 10
+	mostTurns = 24
+)
+
+// tidy is discard for a flow that goes on, after everything there was to peek
+// has been sent.
+func (t *TCP) tidy(c *conn) {
+	if c.consume == 0 {
+		return
+	}
+	c.turns++
+	few := c.consume+c.flight() < mostLeft && c.turns < mostTurns && !c.readable && !c.rest
+	if few && !c.rdhup && !c.finSent && !c.urgent {
+		return
+	}
+	t.discard(c)
+	c.turns, c.rest = 0, c.flight() != 0 || c.readable
+}
+
 // discard takes what the guest has acknowledged out of the socket.
 func (t *TCP) discard(c *conn) {
 	for c.consume > 0 {

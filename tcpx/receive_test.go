@@ -278,7 +278,7 @@ func TestQuickAnswers(t *testing.T) {
 	}
 	g.Send(wire.PSH, []byte("request"))
 	g.None()
-	r.Advance(2 * time.Millisecond)
+	r.Advance(2 * answerTime)
 	g.Pass()
 	if len(g.Got) != 1 || g.Got[0].TCP.Ack() != g.Seq {
 		t.Errorf("%d segments when no answer came", len(g.Got))

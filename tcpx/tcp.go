@@ -135,9 +135,12 @@ func (t *TCP) settle(c *conn) {
 		t.hostFailed(c)
 	}
 	if c.state == open {
-		t.discard(c)
+		if c.consume >= mostLeft || !t.peeker.offsets(c) {
+			t.discard(c)
+		}
 		t.reviewAck(c)
 		t.pump(c)
+		t.tidy(c)
 	}
 	if c.state == open && !t.finished(c) {
 		t.acknowledge(c)
