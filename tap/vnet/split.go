@@ -76,9 +76,6 @@ func (s *Splitter) fits(typ uint8) bool {
 	return false
 }
 
-// Segments is the number of segments that Next will still give.
-func (s *Splitter) Segments() int { return (len(s.payload) + s.size - 1) / s.size }
-
 // Next gives the next segment as its headers, from the Ethernet header on, and
 // its payload; ok is false when there is none left. hdr is good until the
 // following Next or Start, payload lies in the superpacket.
