@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"penne/internal/sys"
+	"penne/test/links"
 )
 
 // config is that of a guest interface with the Template's name.
@@ -219,7 +220,7 @@ func TestConfigureLocal(t *testing.T) {
 // TestConfigureWithoutIPv6 has a namespace whose new links get no IPv6.
 func TestConfigureWithoutIPv6(t *testing.T) {
 	tpl := mustTemplate(t, Options{}, host...)
-	inNetns(t, func() {
+	links.Inside(t, func() {
 		if err := writeFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"); err != nil {
 			t.Error(err)
 			return
@@ -252,7 +253,7 @@ func TestConfigureBare(t *testing.T) {
 }
 
 func TestConfigureMissing(t *testing.T) {
-	inNetns(t, func() {
+	links.Inside(t, func() {
 		c, err := Dial()
 		if err != nil {
 			t.Error(err)
@@ -268,7 +269,7 @@ func TestConfigureMissing(t *testing.T) {
 // TestConfigureTap has a multi-queue tap come up without a discipline for each
 // of its 256 possible queues.
 func TestConfigureTap(t *testing.T) {
-	inNetns(t, func() {
+	links.Inside(t, func() {
 		if _, err := os.Stat("/dev/net/tun"); err != nil {
 			t.Skip("this machine gives us no /dev/net/tun")
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"penne/internal/sys"
+	"penne/test/links"
 )
 
 // patience is when a test gives up.
@@ -18,7 +19,7 @@ const patience = time.Minute
 // follow runs f in a new namespace with a Monitor of it.
 func follow(t *testing.T, o Options, setup []string, f func(m *Monitor, s State, next func(until func(State) bool) State)) {
 	t.Helper()
-	inNetns(t, func() {
+	links.Inside(t, func() {
 		ipCmds(t, setup...)
 		m, s, err := NewMonitor(o)
 		if err != nil {

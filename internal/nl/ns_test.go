@@ -8,34 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netns"
+	"penne/test/links"
 )
-
-// inNetns runs f on a thread of its own in a new network namespace, which ends
-// with it.
-func inNetns(t *testing.T, f func()) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("making network namespaces takes root")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// Never unlocked: the thread dies with the goroutine, and the namespace with it.
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		if err != nil {
-			t.Errorf("new network namespace: %v", err)
-			return
-		}
-		defer ns.Close()
-		f()
-	}()
-	<-done
-	if t.Failed() {
-		t.FailNow()
-	}
-}
 
 // ipCmds runs lines of ip(8) in the thread's namespace; "-6" at the start of a
 // line is for IPv6. A line "veth NAME" makes a link whose other end is up too.
@@ -89,7 +63,7 @@ var host = []string{
 // hostTemplate makes a namespace by ip(8) lines and reads its Template.
 func hostTemplate(t *testing.T, o Options, lines ...string) (tpl Template, err error) {
 	t.Helper()
-	inNetns(t, func() {
+	links.Inside(t, func() {
 		ipCmds(t, lines...)
 		tpl, err = ReadTemplate(o)
 	})
@@ -109,7 +83,7 @@ func mustTemplate(t *testing.T, o Options, lines ...string) Template {
 // Conn in it to check.
 func guest(t *testing.T, cfg Config, check func(c *Conn, rep Report)) {
 	t.Helper()
-	inNetns(t, func() {
+	links.Inside(t, func() {
 		ipCmds(t, "veth "+cfg.Name)
 		c, err := Dial()
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"penne/test/links"
 )
 
 func addrStrings(f *Family) (out []string) {
@@ -187,7 +189,7 @@ func TestTemplateKernel(t *testing.T) {
 
 // TestTemplateNexthopObjectsAlone has the kernel leave nexthops out of routes.
 func TestTemplateNexthopObjectsAlone(t *testing.T) {
-	inNetns(t, func() {
+	links.Inside(t, func() {
 		ipCmds(t, lines("route del default", "nexthop add id 1 via 198.51.100.7 dev up0", "nexthop add id 2 via 198.51.100.6 dev up0",
 			"nexthop add id 3 group 1,3/2,9", "route add default nhid 3", "route add 10.0.0.0/8 nhid 1",
 			"nexthop add id 4 blackhole", "route add 11.0.0.0/8 nhid 4")...)
@@ -227,7 +229,7 @@ func TestTemplateFamilies(t *testing.T) {
 
 // TestTemplateIPv6Disabled has a host without IPv6 addresses, lo included.
 func TestTemplateIPv6Disabled(t *testing.T) {
-	inNetns(t, func() {
+	links.Inside(t, func() {
 		for _, conf := range []string{"all", "default"} {
 			if err := writeFile(fmt.Sprintf("/proc/sys/net/ipv6/conf/%s/disable_ipv6", conf), "1"); err != nil {
 				t.Error(err)

@@ -3,34 +3,20 @@ package portscan
 import (
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netns"
 	"penne/internal/nl"
+	"penne/test/links"
 )
 
-// inNetns runs f on a thread of its own in a new network namespace, with lo
-// up, which ends with it.
+// inNetns runs f in a new network namespace, with lo up.
 func inNetns(t testing.TB, f func()) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("making network namespaces takes root")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		if err != nil {
-			t.Errorf("new network namespace: %v", err)
-			return
-		}
-		defer ns.Close()
+	links.Inside(t, func() {
 		c, err := nl.Dial()
 		if err != nil {
 			t.Error(err)
@@ -42,8 +28,7 @@ func inNetns(t testing.TB, f func()) {
 			return
 		}
 		f()
-	}()
-	<-done
+	})
 }
 
 // open opens a Scanner that is closed with the test.

@@ -1,5 +1,5 @@
-// Package links waits for links of test networks: what the kernel's own workers do after the system call that asked
-// for it has returned.
+// Package links is what tests of networks share: a namespace to be inside, and the wait for links, which the kernel's
+// own workers bring up after the system call that asked for it has returned.
 package links
 
 import (
