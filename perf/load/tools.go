@@ -13,6 +13,7 @@ var (
 	_ = bed.Register("load-send", sendTool)
 	_ = bed.Register("load-receive", receiveTool)
 	_ = bed.Register("load-hold", holdTool)
+	_ = bed.Register("load-bind", bindTool)
 )
 
 // Args are the arguments of the UDP tools.
@@ -88,4 +89,48 @@ func holdTool(args []string) (any, error) {
 	}
 	fmt.Println("holding")
 	return bed.Forever()
+}
+
+// bindTool binds COUNT ports from FIRST on, one after the other, each until a connection has come, and reports how
+// long each waited for it, in milliseconds. Between them it waits GAP longer each time, so as to meet a peer that
+// looks at intervals at all times of these.
+func bindTool(args []string) (any, error) {
+	first, err := strconv.Atoi(args[0])
+	if err != nil {
+		return nil, err
+	}
+	count, err := strconv.Atoi(args[1])
+	if err != nil {
+		return nil, err
+	}
+	gap, err := time.ParseDuration(args[2])
+	if err != nil {
+		return nil, err
+	}
+	waited := make([]float64, count)
+	for i := range waited {
+		time.Sleep(time.Duration(i) * gap)
+		if waited[i], err = awaitCaller(":" + strconv.Itoa(first+i)); err != nil {
+			return nil, err
+		}
+	}
+	return waited, nil
+}
+
+// awaitCaller is how long a new listener waits for its first connection.
+func awaitCaller(addr string) (ms float64, err error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	bound := time.Now()
+	if err := l.(*net.TCPListener).SetDeadline(bound.Add(5 * time.Second)); err != nil {
+		return 0, err
+	}
+	c, err := l.Accept()
+	if err != nil {
+		return 0, err
+	}
+	return float64(time.Since(bound)) / float64(time.Millisecond), c.Close()
 }

@@ -2,6 +2,8 @@ package scenario
 
 import (
 	"fmt"
+	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,6 +65,11 @@ func forwardRows() []Row {
 			Sample:  (*Env).memory,
 		},
 		Row{
+			Name: "auto/bind", Options: []string{"-t", "auto"}, Peers: report.Subjects, Fresh: true,
+			Metrics: []Metric{{Name: "median", Unit: "ms"}, {Name: "longest", Unit: "ms", Targets: []report.Target{report.Within(300)}}},
+			Sample:  (*Env).autoBind,
+		},
+		Row{
 			Name: "ports/all/memory", Options: []string{"-t", "all", "-u", "all"}, Peers: report.Subjects, Once: true, Fresh: true,
 			Metrics: []Metric{{Name: "rss", Unit: "MB"}},
 			Sample:  (*Env).memory,
@@ -109,6 +116,40 @@ func (e *Env) published(n int) (Figures, error) {
 	}
 	defer stop()
 	return requests(e.Far, e, fmt.Sprintf("http://%s:%d/", bed.HostIP4, webPort), n)
+}
+
+// autoPorts are bound inside for autoBind, from autoFirst on; the first has pasta look out for more.
+const autoFirst, autoPorts = 20000, 9
+
+// autoBind is how long it takes until a port that is bound inside can be had on the host.
+func (e *Env) autoBind() (Figures, error) {
+	stop := make(chan struct{})
+	defer close(stop)
+	go e.Bed.Host.Do(func() error { callEach(autoFirst, autoPorts, stop); return nil })
+	var waited []float64
+	if err := e.Session.Tool(&waited, "load-bind", strconv.Itoa(autoFirst), strconv.Itoa(autoPorts), "37ms"); err != nil {
+		return nil, err
+	}
+	waited = waited[1:]
+	slices.Sort(waited)
+	return Figures{"median": waited[len(waited)/2], "longest": waited[len(waited)-1]}, nil
+}
+
+// callEach connects to count ports of the loopback from first on, to each as soon as it can be had.
+func callEach(first, count int, stop <-chan struct{}) {
+	for port := first; port < first+count; {
+		c, err := net.Dial("tcp", bed.HostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			c.Close()
+			port++
+			continue
+		}
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // memory reads what a pasta uses that was left alone for a moment.
