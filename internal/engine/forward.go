@@ -43,7 +43,8 @@ type lane struct {
 	// refused are ports that "auto" could not bind: in use, or not allowed.
 	refused portscan.Ports
 	room    int // sockets that "all" may have
-	log     *log.Log
+	patience
+	log *log.Log
 }
 
 // bound is a socket, and the listener that the shards know it by.
@@ -91,12 +92,15 @@ func (n *lane) addRules(s *conf.PortSpec) error {
 	var left leftOut
 	for _, r := range s.Rules {
 		for port := int(r.First); port <= int(r.Last); port++ {
-			err := n.addPort(r, uint16(port), false)
-			switch {
-			case err != nil && !s.Inherited:
-				return bindFailure(err, uint16(port), s)
-			case err != nil:
-				left.add(uint16(port), err)
+			p := uint16(port)
+			if s.Inherited {
+				if err := n.addPort(r, p, false); err != nil {
+					left.add(p, err)
+				}
+				continue
+			}
+			if err := n.outlive(func() error { return n.addPort(r, p, false) }); err != nil {
+				return bindFailure(err, p, s)
 			}
 		}
 	}
@@ -195,11 +199,7 @@ func (n *lane) addLoopback(r conf.PortRule, port uint16, auto bool) error {
 
 // addOne makes one socket.
 func (n *lane) addOne(r conf.PortRule, port uint16, auto bool) error {
-	var fd int
-	err := outlive(!auto && r.First == r.Last, func() (err error) {
-		fd, err = n.socket(r, port)
-		return err
-	})
+	fd, err := n.socket(r, port)
 	if err != nil {
 		return err
 	}

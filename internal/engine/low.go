@@ -55,6 +55,7 @@ type lowBinder struct {
 	tcp   bool
 	named portscan.Ports // of the protocol, in rules: "all" leaves them alone
 	out   []netns.LowPort
+	patience
 }
 
 // bindRules binds the ports that a specification names.
@@ -63,8 +64,12 @@ func (b *lowBinder) bindRules(s *conf.PortSpec) error {
 		for port := int(r.First); port <= int(min(r.Last, b.last)); port++ {
 			p := uint16(port)
 			b.named.Add(p)
-			err := outlive(r.First == r.Last && !s.Inherited, func() error { return b.bind(&r, p) })
-			if err != nil && !s.Inherited && !errors.Is(err, fs.ErrPermission) {
+			if s.Inherited {
+				_ = b.bind(&r, p)
+				continue
+			}
+			err := b.outlive(func() error { return b.bind(&r, p) })
+			if err != nil && !errors.Is(err, fs.ErrPermission) {
 				return bindFailure(err, p, s)
 			}
 		}
@@ -99,11 +104,17 @@ func (b *lowBinder) bind(r *conf.PortRule, port uint16) error {
 // as our own predecessor.
 const dying = 250 * time.Millisecond
 
-// outlive binds a port, again and again for a moment if that is wanted and it
-// is in use.
-func outlive(patient bool, bind func() error) error {
+// patience waits for holders of ports that are about to end, for a moment in
+// all: one that does not end costs the same for one port and for thousands.
+type patience struct{ until time.Time }
+
+// outlive binds a port, again and again while it is in use and patience lasts.
+func (p *patience) outlive(bind func() error) error {
 	err := bind()
-	for end := time.Now().Add(dying); patient && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); {
+	if errors.Is(err, syscall.EADDRINUSE) && p.until.IsZero() {
+		p.until = time.Now().Add(dying)
+	}
+	for errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(p.until) {
 		time.Sleep(10 * time.Millisecond)
 		err = bind()
 	}

@@ -227,7 +227,7 @@ func TestRestart(t *testing.T) {
 // TestDyingHolder starts while the predecessor still holds the port: it has been signalled and no more.
 func TestDyingHolder(t *testing.T) {
 	b := newBed(t)
-	options := append(append([]string{}, noForward...), "-t", "8000", "-u", "8000")
+	options := append(append([]string{}, noForward...), "-t", "8000-8009:80-89", "-t", "8010", "-u", "8000-8009:80-89")
 	argv := append(append([]string{pastaBinary(t)}, forwarding...), options...)
 	old, err := b.Pasta(argv...)
 	if err != nil {
