@@ -19,7 +19,7 @@ import (
 )
 
 // Patience bounds waits for what the kernel or another goroutine does at once.
-const Patience = time.Minute
+const Patience = 2 * time.Minute
 
 // Addresses of the scripted network. The gateway is the host's loopback, as
 // pasta maps it by default.
