@@ -45,10 +45,10 @@ func TestInputNoAlloc(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r := newRig(t)
 		k, port := newSink(t, s)
-		single := s.datagram(40070, port, pattern(1, 1200))
-		super := s.datagram(40070, port, pattern(1, 30000))
+		single := s.datagram(20070, port, pattern(1, 1200))
+		super := s.datagram(20070, port, pattern(1, 30000))
 		super.Segment = 1000
-		other := s.datagram(40071, port, pattern(1, 10))
+		other := s.datagram(20071, port, pattern(1, 10))
 		frames := []*guest.Datagram{single, single, single, other, super, single}
 		var raw [][]byte
 		for _, d := range frames {
@@ -77,7 +77,7 @@ func TestEventNoAlloc(t *testing.T) {
 		rules := *r.Env.Rules
 		rules.MTU = 1500
 		r.Env.Rules = &rules
-		r.out(s.datagram(40072, srv.port(), []byte("x")))
+		r.out(s.datagram(20072, srv.port(), []byte("x")))
 		peer := srv.expect([]byte("x"))
 		k := r.connected(srv, peer.Port(), s)
 		before := r.Env.Count.UDPToGuest
@@ -135,7 +135,7 @@ func (r *rig) connected(srv *server, port uint16, s side) row {
 func TestOpenNoAlloc(t *testing.T) {
 	r := newRig(t)
 	k, port := newSink(t, v4)
-	d := v4.datagram(40073, port, []byte("x"))
+	d := v4.datagram(20073, port, []byte("x"))
 	raw, off := d.Bytes(), d.Offload()
 	batch := make([]*ring.Frame, 1)
 	noAlloc(t, "opening a flow", func() {
@@ -153,7 +153,7 @@ func TestOpenNoAlloc(t *testing.T) {
 func TestFaultNoAlloc(t *testing.T) {
 	r := newRig(t)
 	r.Discard = true
-	d := v4.datagram(40074, closedPort(t, v4), []byte("x"))
+	d := v4.datagram(20074, closedPort(t, v4), []byte("x"))
 	raw, off := d.Bytes(), d.Offload()
 	batch := make([]*ring.Frame, 1)
 	tok := flow.NewToken(flow.KindUDP, 0, 0)

@@ -71,7 +71,7 @@ func configured(s side) wire.Addr { return s.guest }
 func TestOtherAddressOfTheGuest(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, srv := newRig(t), newServer(t, s)
-		one, two := s.datagram(40070, srv.port(), []byte("one")), s.datagram(40070, srv.port(), []byte("two"))
+		one, two := s.datagram(20070, srv.port(), []byte("one")), s.datagram(20070, srv.port(), []byte("two"))
 		two.Src = s.second()
 		r.out(one)
 		first := srv.expect(one.Payload)
@@ -95,7 +95,7 @@ func TestSourceIsSeen(t *testing.T) {
 		r, peer := newRig(t), newServer(t, s)
 		fd, port := bound(t, s.loopback)
 		r.listen(fd, Listener{GuestPort: 53})
-		d := s.datagram(40080, peer.port(), []byte("x"))
+		d := s.datagram(20080, peer.port(), []byte("x"))
 		d.Src = s.second()
 		r.out(d)
 		peer.expect(d.Payload)

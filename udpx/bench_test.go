@@ -30,7 +30,7 @@ func BenchmarkInput(b *testing.B) {
 			var raw [][]byte
 			var off ring.Offload
 			for i := range c.frames {
-				d := v4.datagram(41000, port, pattern(i, c.size))
+				d := v4.datagram(21000, port, pattern(i, c.size))
 				if c.flows > 0 {
 					d.SrcPort += uint16(i % c.flows)
 				}
@@ -70,7 +70,7 @@ func BenchmarkEvent(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			r, srv := newRig(b), newServer(b, v4)
 			r.Discard = true
-			r.out(&guest.Datagram{Src: guest.Addr4, Dst: guest.Gateway4, SrcPort: 41001, DstPort: srv.port(), Payload: []byte("x")})
+			r.out(&guest.Datagram{Src: guest.Addr4, Dst: guest.Gateway4, SrcPort: 21001, DstPort: srv.port(), Payload: []byte("x")})
 			k := r.connected(srv, srv.expect([]byte("x")).Port(), v4)
 			k.SendRow = sys.NewSendRow(c.msgs, c.msgs)
 			for i := range c.msgs {
@@ -96,7 +96,7 @@ func BenchmarkEvent(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	r := newRig(b)
 	_, port := bound(b, "127.0.0.1")
-	d := v4.datagram(41002, port, []byte("x"))
+	d := v4.datagram(21002, port, []byte("x"))
 	raw, off := d.Bytes(), d.Offload()
 	batch := make([]*ring.Frame, 1)
 	b.ReportAllocs()

@@ -21,11 +21,11 @@ func TestRoundTrip(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, srv := newRig(t), newServer(t, s)
 		for _, payload := range [][]byte{[]byte("hello"), {}, make([]byte, 9000)} {
-			d := s.datagram(40001, srv.port(), payload)
+			d := s.datagram(20001, srv.port(), payload)
 			r.out(d)
 			peer := srv.expect(payload)
-			if peer.Port() != 40001 {
-				t.Errorf("host sees source port %d, want the guest's 40001", peer.Port())
+			if peer.Port() != 20001 {
+				t.Errorf("host sees source port %d, want the guest's 20001", peer.Port())
 			}
 			srv.reply(payload, peer)
 			o := r.in()
@@ -43,18 +43,18 @@ func TestRoundTrip(t *testing.T) {
 func TestManyFlowsInOneBatch(t *testing.T) {
 	r, a, b := newRig(t), newServer(t, v4), newServer(t, v6)
 	r.out(
-		v4.datagram(40002, a.port(), []byte("a1")), v6.datagram(40002, b.port(), []byte("b1")),
-		v4.datagram(40002, a.port(), []byte("a2")), v6.datagram(40003, b.port(), []byte("b2")),
-		v4.datagram(40002, a.port(), []byte("a333")),
+		v4.datagram(20002, a.port(), []byte("a1")), v6.datagram(20002, b.port(), []byte("b1")),
+		v4.datagram(20002, a.port(), []byte("a2")), v6.datagram(20003, b.port(), []byte("b2")),
+		v4.datagram(20002, a.port(), []byte("a333")),
 	)
 	a.expect([]byte("a1"))
 	a.expect([]byte("a2"))
 	a.expect([]byte("a333"))
-	if from := b.expect([]byte("b1")); from.Port() != 40002 {
-		t.Errorf("IPv6 flow leaves from port %d, want 40002 as the IPv4 one", from.Port())
+	if from := b.expect([]byte("b1")); from.Port() != 20002 {
+		t.Errorf("IPv6 flow leaves from port %d, want 20002 as the IPv4 one", from.Port())
 	}
-	if from := b.expect([]byte("b2")); from.Port() != 40003 {
-		t.Errorf("second IPv6 flow leaves from port %d, want 40003", from.Port())
+	if from := b.expect([]byte("b2")); from.Port() != 20003 {
+		t.Errorf("second IPv6 flow leaves from port %d, want 20003", from.Port())
 	}
 	if n := r.u.Len(); n != 3 {
 		t.Errorf("%d flows, want 3", n)
@@ -69,7 +69,7 @@ func TestLifetimes(t *testing.T) {
 	}{{"query and answer", 1, DefaultIdle}, {"conversation", 2, DefaultAssured}} {
 		t.Run(c.name, func(t *testing.T) {
 			r, srv := newRig(t), newServer(t, v4)
-			d := v4.datagram(40004, srv.port(), []byte("x"))
+			d := v4.datagram(20004, srv.port(), []byte("x"))
 			for range c.rounds {
 				r.out(d)
 				srv.reply([]byte("y"), srv.expect(d.Payload))
@@ -103,7 +103,7 @@ func TestLifetimes(t *testing.T) {
 
 func TestOneWayTrafficStaysShortLived(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	d := v4.datagram(40005, srv.port(), []byte("x"))
+	d := v4.datagram(20005, srv.port(), []byte("x"))
 	for range 5 {
 		r.out(d)
 	}
@@ -116,15 +116,15 @@ func TestOneWayTrafficStaysShortLived(t *testing.T) {
 
 func TestTableFull(t *testing.T) {
 	r, srv := newRigOf(t, 1), newServer(t, v4)
-	r.out(v4.datagram(40006, srv.port(), []byte("first")))
+	r.out(v4.datagram(20006, srv.port(), []byte("first")))
 	srv.expect([]byte("first"))
-	d := v4.datagram(40007, srv.port(), []byte("second"))
+	d := v4.datagram(20007, srv.port(), []byte("second"))
 	r.out(d)
 	if n := r.Env.Count.Drops[stats.TableFull]; n != 1 {
 		t.Errorf("%d drops for a full table, want 1", n)
 	}
 	r.checkICMP(r.in(), icmpWant{from: v4.gateway, typ: 3, code: 13, quote: d})
-	r.out(v4.datagram(40006, srv.port(), []byte("third")))
+	r.out(v4.datagram(20006, srv.port(), []byte("third")))
 	srv.expect([]byte("third"))
 }
 
@@ -175,7 +175,7 @@ func TestHandOff(t *testing.T) {
 		}
 		handed = append(handed, f)
 	}
-	d := v4.datagram(40008, srv.port(), []byte("x"))
+	d := v4.datagram(20008, srv.port(), []byte("x"))
 	f := r.Datagram(d)
 	key := flow.KeyOf(&f.H)
 	hash := r.Env.Seed.Hash(&key)
@@ -200,12 +200,12 @@ func TestHandOff(t *testing.T) {
 
 func TestStaleToken(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	r.out(v4.datagram(40009, srv.port(), []byte("x")))
+	r.out(v4.datagram(20009, srv.port(), []byte("x")))
 	srv.reply([]byte("late"), srv.expect([]byte("x")))
 	var tok flow.Token
 	r.Wait(func(k flow.Token, _ uint32) { tok = k })
 	r.u.drop(tok.Slot())
-	r.out(v4.datagram(40010, srv.port(), []byte("y"))) // takes the same slot
+	r.out(v4.datagram(20010, srv.port(), []byte("y"))) // takes the same slot
 	r.u.Event(tok, sys.EPOLLIN|sys.EPOLLERR)
 	r.u.Event(flow.NewToken(flow.KindUDP, 0, 1<<30), sys.EPOLLIN)
 	r.u.Event(flow.NewToken(flow.KindListenUDP, 0, 1<<30), sys.EPOLLIN)
@@ -218,9 +218,9 @@ func TestHopLimitIsTheGuests(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, srv := newRig(t), newServer(t, s)
 		set := func(ttl uint8) int {
-			d := s.datagram(40011, srv.port(), []byte{ttl})
+			d := s.datagram(20011, srv.port(), []byte{ttl})
 			d.TTL = ttl
-			r.out(s.datagram(40011, srv.port(), []byte("plain")), d)
+			r.out(s.datagram(20011, srv.port(), []byte("plain")), d)
 			srv.expect([]byte("plain"))
 			srv.expect(d.Payload)
 			return ttlOf(t, r.u.rec[0].fd, s == v6)

@@ -11,7 +11,7 @@ import (
 // datagrams are dropped, as a router with a full queue does.
 func TestFullSocket(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	r.out(v4.datagram(40100, srv.port(), []byte("x")))
+	r.out(v4.datagram(20100, srv.port(), []byte("x")))
 	f := &r.u.rec[0]
 	if !r.u.retry(f, sys.EAGAIN) || r.u.retry(f, sys.EAGAIN) {
 		t.Error("send buffer not raised exactly once")
@@ -36,7 +36,7 @@ func TestLostDatagrams(t *testing.T) {
 		{sys.EINVAL, stats.BadDest, false},
 	} {
 		r, srv := newRig(t), newServer(t, v4)
-		d := v4.datagram(40101, srv.port(), []byte("x"))
+		d := v4.datagram(20101, srv.port(), []byte("x"))
 		r.out(d)
 		fr := r.Datagram(d)
 		r.u.refused(&r.u.rec[0], &message{f: fr, frames: 1, to: 1, count: 1}, c.errno)
@@ -53,7 +53,7 @@ func TestLostDatagrams(t *testing.T) {
 // TestBusyFlowYields: one call of Event takes a bounded number of datagrams.
 func TestBusyFlowYields(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	r.out(v4.datagram(40102, srv.port(), []byte("x")))
+	r.out(v4.datagram(20102, srv.port(), []byte("x")))
 	peer := srv.expect([]byte("x"))
 	sys.SetReceiveBuffer(r.u.rec[0].fd, wideBuffer)
 	const sent = 3 * maxRounds * recvRow

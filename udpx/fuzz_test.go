@@ -14,7 +14,7 @@ import (
 // panic.
 func FuzzInput(f *testing.F) {
 	for _, s := range sides {
-		d := s.datagram(40080, 9, pattern(1, 100))
+		d := s.datagram(20080, 9, pattern(1, 100))
 		f.Add(d.Bytes(), uint8(ring.GSONone), uint16(0))
 		f.Add(d.Bytes(), uint8(ring.GSOUDPL4), uint16(30))
 		f.Add(d.Bytes(), uint8(ring.GSOUDPL4), uint16(0))
@@ -82,7 +82,7 @@ func FuzzReceive(f *testing.F) {
 		rules := *r.Env.Rules
 		rules.MTU = int(mtu)
 		r.Env.Rules = &rules
-		r.out(s.datagram(40081, srv.port(), []byte("x")))
+		r.out(s.datagram(20081, srv.port(), []byte("x")))
 		peer := srv.expect([]byte("x"))
 		n := min(int(size), 65507)
 		if segment > 0 && n > int(segment) && n <= 64*int(segment) {

@@ -89,7 +89,7 @@ func TestRowsBecomeSuperpackets(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			eachSide(t, func(t *testing.T, s side) {
 				r, srv := newRig(t), newServer(t, s)
-				d, peer := r.from(srv, s, 40110)
+				d, peer := r.from(srv, s, 20110)
 				sent := srv.sendAll(c.sent, peer)
 				r.Wait(r.u.Event)
 				r.u.Flush()
@@ -143,7 +143,7 @@ func TestMergedJoinRuns(t *testing.T) {
 				if _, gro := r.u.Offloads(); !gro {
 					t.Skip("kernel without UDP_GRO")
 				}
-				d, peer := r.from(srv, s, 40111)
+				d, peer := r.from(srv, s, 20111)
 				sent := srv.sendAll(c.sent, peer)
 				r.Wait(r.u.Event)
 				r.u.Flush()
@@ -183,7 +183,7 @@ func TestOrderIsKept(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		r, srv := newRig(t), newServer(t, s)
-		d, peer := r.from(srv, s, 40112)
+		d, peer := r.from(srv, s, 20112)
 		sizes := []int{0, 1, 100, 1000, 1000, 1000, 1000, 1001, 9000, 30000, 65000}
 		for range 50 {
 			var ms []msg
@@ -218,7 +218,7 @@ func TestFragmentsBetweenRuns(t *testing.T) {
 		rules := *r.Env.Rules
 		rules.MTU = 1500
 		r.Env.Rules = &rules
-		d, peer := r.from(srv, s, 40113)
+		d, peer := r.from(srv, s, 20113)
 		sent := srv.sendAll(join(times(3, 1000), times(2, 3000), times(3, 1000), single(65507), times(2, 7)), peer)
 		r.Wait(r.u.Event)
 		r.u.Flush()
@@ -240,8 +240,8 @@ func take(r *rig) *guest.Out {
 // is in it.
 func TestStrayEndsRun(t *testing.T) {
 	r, a, b, c := newRig(t), newServer(t, v4), newServer(t, v4), newServer(t, v4)
-	db, _ := r.from(b, v4, 40114)
-	da, peer := r.from(a, v4, 40114)
+	db, _ := r.from(b, v4, 20114)
+	da, peer := r.from(a, v4, 20114)
 	for slot := range int32(2) { // both: now one of them catches it all
 		var none sys.Sockaddr
 		none.SetLen(16)
@@ -308,7 +308,7 @@ func TestListenerRow(t *testing.T) {
 func TestGatherNoAlloc(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, srv := newRig(t), newServer(t, s)
-		r.out(s.datagram(40115, srv.port(), []byte("x")))
+		r.out(s.datagram(20115, srv.port(), []byte("x")))
 		k := r.connected(srv, srv.expect([]byte("x")).Port(), s)
 		k.SendRow = sys.NewSendRow(30, 30)
 		for i := range 30 {

@@ -77,7 +77,7 @@ func (s *server) port() uint16 { return s.LocalAddr().(*net.UDPAddr).AddrPort().
 // expect receives one datagram and returns who sent it.
 func (s *server) expect(want []byte) netip.AddrPort {
 	s.t.Helper()
-	s.SetReadDeadline(time.Now().Add(10 * time.Second))
+	s.SetReadDeadline(time.Now().Add(guest.Patience))
 	b := make([]byte, 1<<16)
 	n, from, err := s.ReadFromUDPAddrPort(b)
 	if err != nil {
@@ -96,7 +96,9 @@ func (s *server) reply(b []byte, to netip.AddrPort) {
 	}
 }
 
-// datagram is one from the guest to a server behind the gateway.
+// datagram is one from the guest to a server behind the gateway. Tests take ports
+// below 32768, from where on the kernel gives them to others: flows of the guest
+// have its port on the host, too.
 func (s side) datagram(from, to uint16, payload []byte) *guest.Datagram {
 	return &guest.Datagram{Src: s.guest, Dst: s.gateway, SrcPort: from, DstPort: to, Payload: payload}
 }

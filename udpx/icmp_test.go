@@ -86,7 +86,7 @@ func TestPortUnreachable(t *testing.T) {
 		if s == v6 {
 			want.typ, want.code = 1, 4
 		}
-		want.quote = s.datagram(40020, closedPort(t, s), []byte("knock, knock"))
+		want.quote = s.datagram(20020, closedPort(t, s), []byte("knock, knock"))
 		for range 3 { // the flow survives its errors
 			r.out(want.quote)
 			r.checkICMP(r.in(), want)
@@ -102,10 +102,10 @@ func TestPortUnreachable(t *testing.T) {
 func TestPendingErrorLosesNothing(t *testing.T) {
 	r := newRig(t)
 	port := closedPort(t, v4)
-	d := v4.datagram(40021, port, []byte("x"))
+	d := v4.datagram(20021, port, []byte("x"))
 	r.out(d)
 	srv := serverOn(t, "127.0.0.1", port) // now it is open
-	r.out(v4.datagram(40021, port, []byte("y")))
+	r.out(v4.datagram(20021, port, []byte("y")))
 	srv.expect([]byte("y"))
 	if r.Env.Count.UDPToHost != 2 {
 		t.Errorf("%d datagrams counted, want 2", r.Env.Count.UDPToHost)

@@ -135,8 +135,8 @@ func TestStrayDatagrams(t *testing.T) {
 	}
 	t.Run("to another flow", func(t *testing.T) {
 		r, a, b := newRig(t), newServer(t, v4), newServer(t, v4)
-		db := v4.datagram(40060, b.port(), []byte("b"))
-		r.out(v4.datagram(40060, a.port(), []byte("a")), db)
+		db := v4.datagram(20060, b.port(), []byte("b"))
+		r.out(v4.datagram(20060, a.port(), []byte("a")), db)
 		pa := a.expect([]byte("a"))
 		b.expect([]byte("b"))
 		disconnect(r, 0)
@@ -145,7 +145,7 @@ func TestStrayDatagrams(t *testing.T) {
 		a.reply([]byte("from a"), pa)
 		for range 2 {
 			o := r.in()
-			name, d := "from a", v4.datagram(40060, a.port(), nil)
+			name, d := "from a", v4.datagram(20060, a.port(), nil)
 			if o.H.SrcPort == b.port() {
 				name, d = "from b", db
 			}
@@ -175,7 +175,7 @@ func TestStrayDatagrams(t *testing.T) {
 	})
 	t.Run("to nobody", func(t *testing.T) {
 		r, a, b := newRig(t), newServer(t, v4), newServer(t, v4)
-		d := v4.datagram(40061, a.port(), []byte("a"))
+		d := v4.datagram(20061, a.port(), []byte("a"))
 		r.out(d)
 		pa := a.expect([]byte("a"))
 		disconnect(r, 0)

@@ -13,18 +13,18 @@ import (
 
 func TestOnePortForAllDestinations(t *testing.T) {
 	r, a, b := newRig(t), newServer(t, v4), newServer(t, v4)
-	r.out(v4.datagram(40050, a.port(), []byte("a")), v4.datagram(40050, b.port(), []byte("b")))
+	r.out(v4.datagram(20050, a.port(), []byte("a")), v4.datagram(20050, b.port(), []byte("b")))
 	pa, pb := a.expect([]byte("a")), b.expect([]byte("b"))
-	if pa != pb || pa.Port() != 40050 {
-		t.Errorf("seen as %v and %v, want port 40050 for both", pa, pb)
+	if pa != pb || pa.Port() != 20050 {
+		t.Errorf("seen as %v and %v, want port 20050 for both", pa, pb)
 	}
 	// Each answer finds its flow although they share a port.
 	a.reply([]byte("from a"), pa)
 	o := r.in()
-	r.check(&o, back(v4.datagram(40050, a.port(), nil), []byte("from a")))
+	r.check(&o, back(v4.datagram(20050, a.port(), nil), []byte("from a")))
 	b.reply([]byte("from b"), pb)
 	o = r.in()
-	r.check(&o, back(v4.datagram(40050, b.port(), nil), []byte("from b")))
+	r.check(&o, back(v4.datagram(20050, b.port(), nil), []byte("from b")))
 }
 
 // TestTakenPort has another program on the guest's port: all flows of that port
@@ -35,30 +35,30 @@ func TestTakenPort(t *testing.T) {
 		for _, shared := range []bool{false, true} {
 			r := newRig(t)
 			r2 := r.sibling()
-			taken := serverOn(t, anyOf(s), 40051)
+			taken := serverOn(t, anyOf(s), 20051)
 			if shared { // by a program that would share it
 				raw, _ := taken.SyscallConn()
 				raw.Control(func(fd uintptr) { sys.ReuseAddress(int(fd), true) })
 			}
 			a, b, c := newServer(t, s), newServer(t, s), newServer(t, s)
-			r.out(s.datagram(40051, a.port(), []byte("a")))
+			r.out(s.datagram(20051, a.port(), []byte("a")))
 			pa := a.expect([]byte("a"))
-			r2.out(s.datagram(40051, b.port(), []byte("b")))
+			r2.out(s.datagram(20051, b.port(), []byte("b")))
 			pb := b.expect([]byte("b"))
 			taken.Close()
-			r.out(s.datagram(40051, c.port(), []byte("c")))
+			r.out(s.datagram(20051, c.port(), []byte("c")))
 			pc := c.expect([]byte("c"))
-			if pa.Port() == 40051 || pa != pb || pa != pc {
-				t.Errorf("seen as %v, %v and %v, want one port other than 40051", pa, pb, pc)
+			if pa.Port() == 20051 || pa != pb || pa != pc {
+				t.Errorf("seen as %v, %v and %v, want one port other than 20051", pa, pb, pc)
 			}
 			r.u.Close()
 			r2.u.Close()
 			if n := r.u.ports.moved.Load(); n != 0 {
 				t.Errorf("%d moved claims after the last flow", n)
 			}
-			r.out(s.datagram(40051, a.port(), []byte("again")))
-			if p := a.expect([]byte("again")); p.Port() != 40051 {
-				t.Errorf("seen from port %d, want 40051, free again", p.Port())
+			r.out(s.datagram(20051, a.port(), []byte("again")))
+			if p := a.expect([]byte("again")); p.Port() != 20051 {
+				t.Errorf("seen from port %d, want 20051, free again", p.Port())
 			}
 			r.u.Close()
 		}
@@ -88,8 +88,8 @@ func anyOf(s side) string {
 // host if they shared a port.
 func TestTwoGuestAddressesOnePort(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	d1 := v4.datagram(40052, srv.port(), []byte("one"))
-	d2 := v4.datagram(40052, srv.port(), []byte("two"))
+	d1 := v4.datagram(20052, srv.port(), []byte("one"))
+	d2 := v4.datagram(20052, srv.port(), []byte("two"))
 	d2.Src = wire.Addr4([]byte{198, 51, 100, 77})
 	r.out(d1, d2)
 	p1, p2 := srv.expect(d1.Payload), srv.expect(d2.Payload)
@@ -112,7 +112,7 @@ func TestTwoNamesOfOnePeer(t *testing.T) {
 		rules.V4.DNSForward = wire.Addr4([]byte{169, 254, 1, 1})
 		rules.V4.DNSHost = wire.Addr4([]byte{127, 0, 0, 1})
 		r.Env.Rules = &rules
-		d1, d2 := v4.datagram(40049, 53, []byte("one")), v4.datagram(40049, 53, []byte("two"))
+		d1, d2 := v4.datagram(20049, 53, []byte("one")), v4.datagram(20049, 53, []byte("two"))
 		d2.Dst = rules.V4.DNSForward
 		if first {
 			d1, d2 = d2, d1
@@ -125,8 +125,8 @@ func TestTwoNamesOfOnePeer(t *testing.T) {
 		srv.reply([]byte("answer one"), p1)
 		o = r.in()
 		r.check(&o, back(d1, []byte("answer one")))
-		if p1.Port() != 40049 {
-			t.Errorf("first flow leaves from %d, want 40049", p1.Port())
+		if p1.Port() != 20049 {
+			t.Errorf("first flow leaves from %d, want 20049", p1.Port())
 		}
 	}
 }
@@ -135,12 +135,12 @@ func TestTwoNamesOfOnePeer(t *testing.T) {
 // another one moves on as well.
 func TestForeignSubstitute(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	serverOn(t, "0.0.0.0", 40053)
-	r.out(v4.datagram(40053, srv.port(), []byte("x")))
+	serverOn(t, "0.0.0.0", 20053)
+	r.out(v4.datagram(20053, srv.port(), []byte("x")))
 	p := srv.expect([]byte("x")).Port()
 	r.out(v4.datagram(p, srv.port(), []byte("y")))
 	if q := srv.expect([]byte("y")).Port(); q == p {
-		t.Errorf("guest ports 40053 and %d share host port %d", p, q)
+		t.Errorf("guest ports 20053 and %d share host port %d", p, q)
 	}
 }
 
@@ -155,7 +155,7 @@ func TestSourcePortZero(t *testing.T) {
 // TestAllCandidatesTaken leaves it to the kernel.
 func TestAllCandidatesTaken(t *testing.T) {
 	p := NewPorts()
-	b := binding{guest: 40054, tag: 99, addr: anyAddr(false)}
+	b := binding{guest: 20054, tag: 99, addr: anyAddr(false)}
 	for i := range candidates {
 		p.claim[0][b.candidate(i)].Store(portOne | 1)
 	}
@@ -188,20 +188,20 @@ func TestPortsAreSharedSafely(t *testing.T) {
 					t.Error(errno)
 					return
 				}
-				b := binding{fd: fd, guest: 40055, tag: 7, addr: anyAddr(false)}
+				b := binding{fd: fd, guest: 20055, tag: 7, addr: anyAddr(false)}
 				port, errno := p.bind(&b)
-				if errno != 0 || port != 40055 {
-					t.Errorf("port %d, %v; want 40055", port, errno)
+				if errno != 0 || port != 20055 {
+					t.Errorf("port %d, %v; want 20055", port, errno)
 				}
 				sys.Close(fd)
 				if port != 0 {
-					p.release(false, port, 40055)
+					p.release(false, port, 20055)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if w := p.claim[0][40055].Load(); w != 0 {
+	if w := p.claim[0][20055].Load(); w != 0 {
 		t.Errorf("claim %#x after the last release", w)
 	}
 }
@@ -212,15 +212,15 @@ func TestOutboundAddress(t *testing.T) {
 	rules.V4.HostLoopback = wire.Addr{}
 	rules.V4.Bind = wire.AddrFrom(netip.MustParseAddr("192.0.2.1")) // not ours
 	r.Env.Rules = &rules
-	r.out(&guest.Datagram{Src: guest.Addr4, Dst: guest.Gateway4, SrcPort: 40056, DstPort: 9})
+	r.out(&guest.Datagram{Src: guest.Addr4, Dst: guest.Gateway4, SrcPort: 20056, DstPort: 9})
 	if r.u.Len() != 0 {
 		t.Error("a flow from an address that the host does not have")
 	}
 	// Loopback peers are reached from loopback, whatever --outbound says.
 	rules.V4.HostLoopback = guest.Gateway4
 	srv := newServer(t, v4)
-	r.out(v4.datagram(40056, srv.port(), []byte("x")))
-	if from := srv.expect([]byte("x")); from.String() != "127.0.0.1:"+strconv.Itoa(40056) {
+	r.out(v4.datagram(20056, srv.port(), []byte("x")))
+	if from := srv.expect([]byte("x")); from.String() != "127.0.0.1:"+strconv.Itoa(20056) {
 		t.Errorf("seen as %v", from)
 	}
 }

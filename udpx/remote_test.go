@@ -37,7 +37,7 @@ func eachWorld(t *testing.T, fn func(t *testing.T, r *rig, far *guest.Far, w bey
 }
 
 func (w beyond) datagram(to wire.Addr, payload []byte) *guest.Datagram {
-	return &guest.Datagram{Src: w.guest, Dst: to, SrcPort: 40090, DstPort: 33434, Payload: payload}
+	return &guest.Datagram{Src: w.guest, Dst: to, SrcPort: 20090, DstPort: 33434, Payload: payload}
 }
 
 func TestRemotePeer(t *testing.T) {

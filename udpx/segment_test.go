@@ -31,7 +31,7 @@ func TestRunsOfDatagramsArriveWhole(t *testing.T) {
 			sizes := []int{1400, 1400, 1400, 900, 1400, 0, 0, 10, 20, 20, 20, 5000, 1, 1}
 			var batch []*guest.Datagram
 			for i, n := range sizes {
-				batch = append(batch, s.datagram(40030, srv.port(), pattern(i, n)))
+				batch = append(batch, s.datagram(20030, srv.port(), pattern(i, n)))
 			}
 			r.out(batch...)
 			for _, d := range batch {
@@ -51,7 +51,7 @@ func TestRunIsOneMessage(t *testing.T) {
 	}
 	var batch []*guest.Datagram
 	for i := range 50 {
-		batch = append(batch, v4.datagram(40031, srv.port(), pattern(i, 1000)))
+		batch = append(batch, v4.datagram(20031, srv.port(), pattern(i, 1000)))
 	}
 	batch[49].Payload = batch[49].Payload[:7]
 	r.out(batch...)
@@ -80,9 +80,9 @@ func TestSuperpacketOut(t *testing.T) {
 				r, srv := newRig(t), newServer(t, s)
 				srv.SetReadBuffer(4 << 20)
 				r.u.segment = r.u.segment && c.segment
-				d := s.datagram(40032, srv.port(), pattern(1, c.size))
+				d := s.datagram(20032, srv.port(), pattern(1, c.size))
 				d.Segment = uint16(c.datagram)
-				after := s.datagram(40032, srv.port(), []byte("after"))
+				after := s.datagram(20032, srv.port(), []byte("after"))
 				r.out(d, after)
 				count := 1
 				for b := d.Payload; len(b) > 0; b = b[min(c.datagram, len(b)):] {
@@ -101,7 +101,7 @@ func TestSuperpacketOut(t *testing.T) {
 // TestHostileOffload sends frames whose offload fields contradict their length.
 func TestHostileOffload(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	d := v4.datagram(40033, srv.port(), pattern(0, 100))
+	d := v4.datagram(20033, srv.port(), pattern(0, 100))
 	for _, o := range []ring.Offload{
 		{GSOType: ring.GSOUDPL4},
 		{GSOType: ring.GSOUDPL4, GSOSize: 100},
@@ -117,9 +117,9 @@ func TestHostileOffload(t *testing.T) {
 // TestTooManyPieces bounds what one frame may ask for.
 func TestTooManyPieces(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	d := v4.datagram(40029, srv.port(), pattern(1, 60000))
+	d := v4.datagram(20029, srv.port(), pattern(1, 60000))
 	d.Segment = 1
-	after := v4.datagram(40029, srv.port(), []byte("after"))
+	after := v4.datagram(20029, srv.port(), []byte("after"))
 	r.out(d, after)
 	srv.expect(after.Payload)
 	if n := r.Env.Count.Drops[stats.Malformed]; n != 1 {
@@ -136,9 +136,9 @@ func TestLongerThanThePath(t *testing.T) {
 		r, srv := newRig(t), newServer(t, s)
 		srv.SetReadBuffer(4 << 20)
 		for range 2 {
-			d := s.datagram(40034, srv.port(), pattern(1, 20000))
+			d := s.datagram(20034, srv.port(), pattern(1, 20000))
 			d.Segment = 3000
-			r.out(d, s.datagram(40034, srv.port(), pattern(2, 4000)), s.datagram(40034, srv.port(), pattern(3, 4000)))
+			r.out(d, s.datagram(20034, srv.port(), pattern(2, 4000)), s.datagram(20034, srv.port(), pattern(3, 4000)))
 			for b := d.Payload; len(b) > 0; b = b[min(3000, len(b)):] {
 				srv.expect(b[:min(3000, len(b))])
 			}
@@ -151,7 +151,7 @@ func TestLongerThanThePath(t *testing.T) {
 		if !r.u.segment {
 			t.Error("one long path ended segmentation for all")
 		}
-		small := s.datagram(40034, srv.port(), pattern(4, 12000))
+		small := s.datagram(20034, srv.port(), pattern(4, 12000))
 		small.Segment = 1200
 		r.out(small)
 		if n := r.u.send.Len(); r.u.segment && n != 1 {
@@ -163,18 +163,18 @@ func TestLongerThanThePath(t *testing.T) {
 // TestRefusalOfSegmentation plays a kernel that refuses UDP_SEGMENT for good.
 func TestRefusalOfSegmentation(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
-	r.out(v4.datagram(40035, srv.port(), []byte("open")))
+	r.out(v4.datagram(20035, srv.port(), []byte("open")))
 	srv.expect([]byte("open"))
 	flow := &r.u.rec[0]
 
-	single := r.Datagram(v4.datagram(40035, srv.port(), pattern(0, 2500)))
+	single := r.Datagram(v4.datagram(20035, srv.port(), pattern(0, 2500)))
 	super := message{f: single, frames: 1, to: 2500, segment: 1000, count: 3}
 	r.u.refused(flow, &super, sys.EIO)
 	for from := 0; from < 2500; from += 1000 {
 		srv.expect(pattern(0, 2500)[from:min(from+1000, 2500)])
 	}
-	run := r.Datagram(v4.datagram(40035, srv.port(), []byte("one")))
-	run.Next = r.Datagram(v4.datagram(40035, srv.port(), []byte("two")))
+	run := r.Datagram(v4.datagram(20035, srv.port(), []byte("one")))
+	run.Next = r.Datagram(v4.datagram(20035, srv.port(), []byte("two")))
 	m := message{f: run, frames: 2, segment: 3, count: 2}
 	r.u.refused(flow, &m, sys.EINVAL)
 	srv.expect([]byte("one"))
@@ -223,7 +223,7 @@ func cut(o *guest.Out) (parts [][]byte) {
 func TestMergedDatagramsAreOneSuperpacket(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, srv := newRig(t), newServer(t, s)
-		d := s.datagram(40036, srv.port(), []byte("x"))
+		d := s.datagram(20036, srv.port(), []byte("x"))
 		r.out(d)
 		peer := srv.expect(d.Payload)
 		sent := pattern(5, 60*1000+17)
@@ -242,7 +242,7 @@ func TestMergedDatagramsAreOneSuperpacket(t *testing.T) {
 func TestWithoutGRO(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
 	r.u.gro = false
-	d := v4.datagram(40037, srv.port(), []byte("x"))
+	d := v4.datagram(20037, srv.port(), []byte("x"))
 	r.out(d)
 	sent := pattern(5, 20*1000)
 	srv.sendSegmented(sent, 1000, srv.expect(d.Payload))
@@ -264,7 +264,7 @@ func TestWithoutGRO(t *testing.T) {
 // which IPv6 may carry behind its header.
 func TestSuperpacketBeyondIP(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v6)
-	d := v6.datagram(40038, srv.port(), []byte("x"))
+	d := v6.datagram(20038, srv.port(), []byte("x"))
 	r.out(d)
 	peer := srv.expect(d.Payload)
 	sent := pattern(6, 65520)
@@ -331,7 +331,7 @@ func TestLongDatagramIsFragmented(t *testing.T) {
 			rules := *r.Env.Rules
 			rules.MTU = c.mtu
 			r.Env.Rules = &rules
-			d := s.datagram(40039, srv.port(), []byte("x"))
+			d := s.datagram(20039, srv.port(), []byte("x"))
 			r.out(d)
 			peer := srv.expect(d.Payload)
 			sent, size := pattern(8, c.size), c.size

@@ -78,7 +78,7 @@ func TestSharedRows(t *testing.T) {
 		}
 		super := v4.datagram(53, a.port(), pattern(1, 2500))
 		super.Segment = 1000
-		out := v4.datagram(40090, own.port(), []byte("own"))
+		out := v4.datagram(20090, own.port(), []byte("own"))
 		r.out(super, out, v4.datagram(53, b.port(), pattern(2, 70)), super, out, v4.datagram(53, b.port(), pattern(3, 70)))
 		for range 2 {
 			for _, piece := range [][]byte{pattern(1, 2500)[:1000], pattern(1, 2500)[1000:2000], pattern(1, 2500)[2000:]} {
