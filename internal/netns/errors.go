@@ -99,7 +99,7 @@ func userNSHint(err error) string {
 	if errors.Is(err, syscall.ENOSPC) {
 		return "there are as many namespaces as are allowed, raise the limits user.max_*_namespaces (sysctl)"
 	}
-	return "user namespaces may be forbidden here, by a container's seccomp filter or a security module"
+	return "user namespaces may be forbidden here, by a chroot (user_namespaces(7)), a container's seccomp filter, or a security module"
 }
 
 func sysctl(name string) string {

@@ -269,6 +269,20 @@ func TestTunError(t *testing.T) {
 	}
 }
 
+// What no setting explains may be a chroot or a filter; used-up namespaces are neither.
+func TestUserNSError(t *testing.T) {
+	for err, want := range map[syscall.Errno]string{
+		syscall.EPERM:  "Failed to create namespaces: operation not permitted: ",
+		syscall.ENOSPC: "Failed to create namespaces: no space left on device: ",
+	} {
+		got := userNSError("create namespaces", err).Error()
+		hint, ok := strings.CutPrefix(got, want)
+		if !ok || hint == "" || strings.Contains(got, "\n") {
+			t.Errorf("got %q, want %q and what to do", got, want)
+		}
+	}
+}
+
 func TestRelay(t *testing.T) {
 	now := time.Unix(100, 0)
 	var sent []string
