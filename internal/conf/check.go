@@ -108,9 +108,7 @@ func (p *parser) warnFamily(option string, v4, v6 netip.Addr) {
 func (p *parser) finishProtocols() error {
 	s, d := &p.c.Protocols, &p.c.DNS
 	s.NoNDP = s.NoNDP || s.NoICMP
-	// A namespace that we configure has the host's addresses, and would give
-	// itself one more for each prefix that is advertised.
-	s.NoRA = s.NoRA || s.NoNDP || p.c.Pasta.ConfigNet
+	s.NoRA = s.NoRA || s.NoNDP
 	if p.c.Mode == ModePasst {
 		d.Announce, d.AnnounceSearch = !p.noDHCPDNS, !p.noDHCPSearch
 	}

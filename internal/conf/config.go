@@ -254,7 +254,7 @@ type DNS struct {
 // Protocols holds the switches of protocol handlers.
 type Protocols struct {
 	// NoTCP and so on are set where the handler is off. NoICMP implies
-	// NoNDP, and NoNDP and ConfigNet imply NoRA; Parse has applied that.
+	// NoNDP, and NoNDP implies NoRA; Parse has applied that.
 	NoTCP, NoUDP, NoICMP, NoDHCP, NoNDP, NoDHCPv6, NoRA bool
 }
 

@@ -144,7 +144,6 @@ func TestOptions(t *testing.T) {
 		{"pasta --no-icmp", func(c *Config) any { return c.Protocols }, Protocols{NoICMP: true, NoNDP: true, NoRA: true}},
 		{"pasta --no-ndp", func(c *Config) any { return c.Protocols }, Protocols{NoNDP: true, NoRA: true}},
 		{"pasta --no-ra", func(c *Config) any { return c.Protocols }, Protocols{NoRA: true}},
-		{"pasta --config-net", func(c *Config) any { return c.Protocols }, Protocols{NoRA: true}},
 		{"pasta --freebind", func(c *Config) any { return c.Forward.Freebind }, true},
 
 		{"pasta -I tap1", func(c *Config) any { return c.Pasta.Ifname }, "tap1"},

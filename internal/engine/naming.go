@@ -82,10 +82,11 @@ func (e *engine) services() *shard.Services {
 	for _, a := range n.leftOut {
 		e.log.Warn("resolver " + a.String() + " is not announced: the guest cannot reach it, see --dns-forward")
 	}
-	p, net := &e.conf.Protocols, &e.conf.Net
+	p, net, configured := &e.conf.Protocols, &e.conf.Net, e.conf.Pasta.ConfigNet
 	v := &shard.Services{
 		NDP: ndp.Config{
-			Off: p.NoNDP, NoRA: p.NoRA, Managed: !p.NoDHCPv6, Other: !p.NoDHCPv6, DNS: n.servers, Search: n.search,
+			Off: p.NoNDP, NoRA: p.NoRA, Configured: configured, DNS: n.servers, Search: n.search,
+			Managed: !p.NoDHCPv6 && !configured, Other: !p.NoDHCPv6,
 		},
 		DHCP: dhcp.Config{
 			Off: p.NoDHCP, MTU: net.MTU, DNS: n.servers, Search: n.search, Hostname: net.Hostname, FQDN: net.FQDN,

@@ -90,7 +90,8 @@ func (r *Responder) advertise(e *env.Env, dst *wire.Addr, mac *wire.MAC) {
 }
 
 // putRA writes the message, its checksum left zero, to the start of b and
-// returns its length. We are a default router only if the rules name one. Times
+// returns its length. We are a default router only if the rules name one, for a guest
+// that has none yet. Times
 // for reachability and retransmission are left to the guest.
 func (r *Responder) putRA(b []byte, rules *fwd.Rules) int {
 	clear(b[:lenRA])
@@ -101,13 +102,15 @@ func (r *Responder) putRA(b []byte, rules *fwd.Rules) int {
 	if r.cfg.Other {
 		b[5] |= raOther
 	}
-	if !rules.V6.Gateway.IsZero() {
+	if !rules.V6.Gateway.IsZero() && !r.cfg.Configured {
 		binary.BigEndian.PutUint16(b[6:], uint16(RouterLifetime/time.Second))
 	}
 	n := lenRA
 	n += putLink(b[n:], optSourceLink, &rules.OurMAC)
 	n += putMTU(b[n:], rules.MTU)
-	n += putPrefix(b[n:], &rules.V6)
+	if !r.cfg.Configured {
+		n += putPrefix(b[n:], &rules.V6)
+	}
 	return n + copy(b[n:], r.options)
 }
 

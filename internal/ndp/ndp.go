@@ -58,6 +58,11 @@ type Config struct {
 	// Off ignores all messages (--no-ndp); NoRA ignores Router
 	// Solicitations, and makes Advertise do nothing (--no-ra).
 	Off, NoRA bool
+	// Configured is for a guest whose addresses and routes are set by other
+	// means (--config-net): advertisements name no prefix, of which it would
+	// make itself an address more, and no router. They still end its
+	// solicitations, and carry what follows.
+	Configured bool
 	// Managed and Other are the flags that send the guest to a DHCPv6
 	// server, for addresses or for the rest (RFC 4861 section 4.2).
 	Managed, Other bool

@@ -266,6 +266,21 @@ func TestRAVariants(t *testing.T) {
 	}
 }
 
+// TestConfiguredGuest is one that must not take an address or a route from an advertisement.
+func TestConfiguredGuest(t *testing.T) {
+	b := newBench(t)
+	r := New(Config{Configured: true, Other: true, DNS: []wire.Addr{addr("2001:db8:1::53")}})
+	_, m := decode(t, b.input(r, rs(t, guestLL)), guestLL, guestMAC)
+	want := &ndp.RouterAdvertisement{CurrentHopLimit: 64, OtherConfiguration: true, Options: []ndp.Option{
+		&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: ourMAC[:]},
+		ndp.NewMTU(65520),
+		&ndp.RecursiveDNSServer{Lifetime: math.MaxUint32 * time.Second, Servers: []netip.Addr{netip.MustParseAddr("2001:db8:1::53")}},
+	}}
+	if !reflect.DeepEqual(m, want) {
+		t.Errorf("got  %+v\nwant %+v", m, want)
+	}
+}
+
 func prefixOf(m *ndp.RouterAdvertisement) *ndp.PrefixInformation {
 	for _, o := range m.Options {
 		if p, ok := o.(*ndp.PrefixInformation); ok {
