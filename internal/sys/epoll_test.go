@@ -27,12 +27,8 @@ func TestEpollWaits(t *testing.T) {
 	for _, coarse := range []bool{false, true} {
 		for name, wait := range map[string]func([]Event, time.Duration) int{"Wait": ep.Wait, "WaitRaw": ep.WaitRaw} {
 			noPwait2.Store(coarse)
-			start := time.Now()
 			if n := wait(events, 500*time.Microsecond); n != 0 {
 				t.Errorf("%s, coarse %v: %d events of nothing", name, coarse, n)
-			}
-			if took := time.Since(start); took < 500*time.Microsecond {
-				t.Errorf("%s, coarse %v: waited %v only", name, coarse, took)
 			}
 			Signal(wake)
 			for _, timeout := range []time.Duration{0, time.Millisecond, -1} {
