@@ -149,6 +149,37 @@ func TestHostGetsAnotherAddress(t *testing.T) {
 	}
 }
 
+// TestLinkGoesAndComes pulls the host's cable, and then has another interface take over for a while, as a VPN does.
+func TestLinkGoesAndComes(t *testing.T) {
+	b, s := connect(t)
+	remote := direct(t, b, b.Remote)
+	serveIn(t, remote, "tcp", "who", at(bed.RemoteIP4, 7000))
+	reached := func(when string) {
+		t.Helper()
+		if a := ask(t, s, "tcp", at(bed.RemoteIP4, 7000)); a.remoteIP() != bed.HostIP4 {
+			t.Errorf("%s: %+v", when, a)
+		}
+	}
+	onHost(t, b, "link", "set", bed.Link, "down")
+	awaitInsideNot(t, s, "default via "+bed.GatewayIP4, "-4", "route")
+	onHost(t, b, "link", "set", bed.Link, "up")
+	onHost(t, b, "route", "replace", "default", "via", bed.GatewayIP4)
+	awaitInside(t, s, "default via "+bed.GatewayIP4, "-4", "route")
+	reached("after the link came back")
+	onHost(t, b, "link", "add", "vpn", "type", "veth", "peer", "name", "peer")
+	onHost(t, b, "link", "set", "peer", "up")
+	onHost(t, b, "link", "set", "vpn", "up")
+	onHost(t, b, "addr", "add", "192.0.2.7/24", "dev", "vpn")
+	onHost(t, b, "route", "replace", "default", "via", "192.0.2.1", "dev", "vpn")
+	awaitInside(t, s, "default via 192.0.2.1", "-4", "route")
+	awaitInside(t, s, "192.0.2.7/24", "-4", "addr")
+	reached("with another interface on top")
+	onHost(t, b, "link", "del", "vpn")
+	onHost(t, b, "route", "replace", "default", "via", bed.GatewayIP4)
+	awaitInside(t, s, "default via "+bed.GatewayIP4, "-4", "route")
+	reached("after that interface went")
+}
+
 // TestHostBootsWithoutNetwork starts before there is any.
 func TestHostBootsWithoutNetwork(t *testing.T) {
 	b := newBed(t)
