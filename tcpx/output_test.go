@@ -480,34 +480,3 @@ func TestIdleWakes(t *testing.T) {
 		t.Errorf("%d wake-ups in 29 idle seconds", wakes)
 	}
 }
-
-// TestSmallAnswersStayForAWhile: what the guest acknowledged of small answers leaves the socket a few of them at a
-// time, and all of it in the end.
-func TestSmallAnswersStayForAWhile(t *testing.T) {
-	r := newRig(t, false, Config{})
-	g, host := r.open()
-	left := 0
-	for range 2 * mostTurns {
-		host.Write([]byte("answer"))
-		s := g.Next()
-		for len(s.Data) == 0 { // an acknowledgment
-			s = g.Next()
-		}
-		g.Ack += uint32(len(s.Data))
-		g.Send(wire.PSH, []byte("thanks"))
-		g.Pass()
-		readAll(t, host, 6)
-		left = max(left, int(r.conn().consume))
-	}
-	if left < 2*6 || left >= mostTurns*6 {
-		t.Errorf("at most %d octets were left", left)
-	}
-	host.Close()
-	g.Next()
-	g.Ack++
-	g.Send(wire.FIN, nil)
-	g.Pass()
-	if c := r.conn(); c.phase() != "TIME-WAIT" || c.fd >= 0 || c.consume != 0 {
-		t.Errorf("%s, socket %d, %d octets left", c.phase(), c.fd, c.consume)
-	}
-}

@@ -125,11 +125,14 @@ func (t *TCP) tidy(c *conn) {
 		return
 	}
 	t.discard(c)
-	c.turns, c.rest = 0, c.flight() != 0 || c.readable
 }
 
-// discard takes what the guest has acknowledged out of the socket.
+// discard takes what the guest has acknowledged out of the socket, and notes
+// whether that may leave a piece of a segment behind.
 func (t *TCP) discard(c *conn) {
+	if c.consume != 0 {
+		c.turns, c.rest = 0, c.flight() != 0 || c.readable
+	}
 	for c.consume > 0 {
 		n, errno := sys.Discard(int(c.fd), int(c.consume))
 		if errno != 0 || n <= 0 { // cannot be: it was peeked

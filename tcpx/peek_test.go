@@ -1,0 +1,60 @@
+package tcpx
+
+import (
+	"testing"
+
+	"penne/internal/wire"
+)
+
+// TestSmallAnswersStayForAWhile: what the guest acknowledged of small answers leaves the socket a few of them at a
+// time, and all of it in the end.
+func TestSmallAnswersStayForAWhile(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	left := 0
+	for range 2 * mostTurns {
+		host.Write([]byte("answer"))
+		s := g.Next()
+		for len(s.Data) == 0 { // an acknowledgment
+			s = g.Next()
+		}
+		g.Ack += uint32(len(s.Data))
+		g.Send(wire.PSH, []byte("thanks"))
+		g.Pass()
+		readAll(t, host, 6)
+		left = max(left, int(r.conn().consume))
+	}
+	if left < 2*6 || left >= mostTurns*6 {
+		t.Errorf("at most %d octets were left", left)
+	}
+	host.Close()
+	g.Next()
+	g.Ack++
+	g.Send(wire.FIN, nil)
+	g.Pass()
+	if c := r.conn(); c.phase() != "TIME-WAIT" || c.fd >= 0 || c.consume != 0 {
+		t.Errorf("%s, socket %d, %d octets left", c.phase(), c.fd, c.consume)
+	}
+}
+
+// TestEndOfALargeAnswerDoesNotStay: its last octets, few as they are, are a piece of a large segment whose whole memory
+// they hold: with it in the socket, the remote may never be given a window again.
+func TestEndOfALargeAnswerDoesNotStay(t *testing.T) {
+	const size, end = 60_000, 3000
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	host.Write(pattern(size))
+	for start, got := g.Ack, 0; got < size; {
+		s := g.Next()
+		got += len(s.Data)
+		g.Ack = start + uint32(min(got, size-end))
+		g.Send(0, nil)
+		g.Pass()
+	}
+	g.Ack += end
+	g.Send(0, nil)
+	g.Pass()
+	if c := r.conn(); c.consume != 0 {
+		t.Errorf("%d octets stay in the socket", c.consume)
+	}
+}
