@@ -177,8 +177,10 @@ func (n *lane) addPort(r conf.PortRule, port uint16, auto bool) error {
 
 // addLoopback binds a port in the namespace to its loopback addresses: who
 // comes in by the tap, from another machine, must not be led to the host's
-// loopback. It fails if neither family can be bound.
+// loopback. One family is enough where the other has no such address; "auto"
+// also takes what another program's port leaves of it.
 func (n *lane) addLoopback(r conf.PortRule, port uint16, auto bool) error {
+	before, had := len(n.bound), n.taken.Has(port)
 	err4, err6 := errors.ErrUnsupported, errors.ErrUnsupported
 	if n.v4 {
 		r.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -188,13 +190,29 @@ func (n *lane) addLoopback(r conf.PortRule, port uint16, auto bool) error {
 		r.Addr = netip.IPv6Loopback()
 		err6 = n.addOne(r, port, auto)
 	}
-	if err4 == nil || err6 == nil {
+	used := errors.Is(err4, syscall.EADDRINUSE) || errors.Is(err6, syscall.EADDRINUSE)
+	switch {
+	case used && !auto:
+		n.undo(before, port, had)
+		return syscall.EADDRINUSE
+	case err4 == nil || err6 == nil:
 		return nil
-	}
-	if n.v4 {
+	case n.v4:
 		return err4
 	}
 	return err6
+}
+
+// undo lets go of what has been bound to a port since there were so many; had
+// tells whether the port was taken before.
+func (n *lane) undo(before int, port uint16, had bool) {
+	for _, b := range n.bound[before:] {
+		sys.Close(b.l.FD)
+	}
+	n.bound = n.bound[:before]
+	if !had {
+		n.taken.Remove(port)
+	}
 }
 
 // addOne makes one socket.

@@ -87,6 +87,37 @@ func TestPortsThatCannotBeBound(t *testing.T) {
 	}
 }
 
+// TestPortsInUseInside joins a namespace where a port of -T is in use by one family: the other alone will not do.
+func TestPortsInUseInside(t *testing.T) {
+	need(t, "socat")
+	b := newBed(t)
+	program := staged(t, b)
+	for _, c := range []struct{ option, proto, listen, ready string }{
+		{"-T", "TCP", "TCP4-LISTEN:8000,bind=127.0.0.1", "listening on"},
+		{"-T", "TCP", "TCP6-LISTEN:8000,bind=[::1]", "listening on"},
+		{"-U", "UDP", "UDP4-RECV:8000,bind=127.0.0.1", "starting data transfer"},
+	} {
+		target, err := b.Host.Start(bed.Spec{
+			Argv:  []string{"unshare", "-Urn", "sh", "-c", "ip link set lo up; exec socat -u -d -d -d " + c.listen + " STDOUT"},
+			Ready: c.ready,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		join := func(spec string, status int, says string) {
+			t.Helper()
+			argv := append(append([]string{program, "-q", "--splice-only"}, noForward...), c.option, spec, strconv.Itoa(target.PID()))
+			res, err := b.Host.Run(bed.Spec{Argv: argv})
+			if err != nil || res.Status != status || !strings.Contains(res.Stderr, says) {
+				t.Errorf("%s %s beside %s: status %d, %q, %v", c.option, spec, c.listen, res.Status, res.Stderr, err)
+			}
+		}
+		join("8000", 1, "Failed to bind port 8000 (Address already in use) for option '"+c.option+" 8000'")
+		join("all,~1-1023,~3000-7999,~8001-65535", 0, "leaves out "+c.proto+" port 8000 (Address already in use)")
+		target.Kill()
+	}
+}
+
 // TestPortsLeftOut forwards what can be had where no port was asked for by itself, and warns of the rest in one line.
 func TestPortsLeftOut(t *testing.T) {
 	b := newBed(t)
