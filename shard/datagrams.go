@@ -26,24 +26,25 @@ func (s *Shard) side() relay.Side {
 	}
 }
 
-// watchUDP serves a UDP listener, if it is this shard's: one inside by the
-// relay, one on the host by the tap path, with the relay taking from it what is
-// local.
+// watchUDP serves this shard's socket of a UDP listener, if it has one: one
+// inside by the relay, one on the host by the tap path, with the relay taking
+// from it what is local.
 func (s *Shard) watchUDP(l *Listener, slot int32) {
 	by := &s.listen.udp[slot]
 	*by = datagrams{-1, -1}
-	if relay.Owner(l.Target, len(s.group.shards)) != int(s.env.Shard) {
+	fd := l.socketOf(int(s.env.Shard), len(s.group.shards))
+	if fd < 0 {
 		return
 	}
-	err := s.serveUDP(l, by)
+	err := s.serveUDP(l, fd, by)
 	if err != nil {
 		s.unwatchUDP(slot)
 		s.count.Drop(stats.NoSocket)
 	}
 }
 
-func (s *Shard) serveUDP(l *Listener, by *datagrams) (err error) {
-	r := relay.Listener{FD: l.FD, Target: l.Target, ToAddr: l.ToAddr, To: &s.namespace}
+func (s *Shard) serveUDP(l *Listener, fd int, by *datagrams) (err error) {
+	r := relay.Listener{FD: fd, Target: l.Target, ToAddr: l.ToAddr, To: &s.namespace}
 	if l.Inside {
 		r.To = &relay.Host
 		id, err := s.datagramRelay.Serve(r)
@@ -58,7 +59,7 @@ func (s *Shard) serveUDP(l *Listener, by *datagrams) (err error) {
 		by.relay = id
 		u.Local = func(in *sys.RecvRow, n int) uint64 { return s.datagramRelay.Local(id, in, n) }
 	}
-	id, err := s.udp.Listen(l.FD, u)
+	id, err := s.udp.Listen(fd, u)
 	if err == nil {
 		by.tap = id
 	}

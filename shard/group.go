@@ -21,6 +21,7 @@ type Group struct {
 	ports     *udpx.Ports // which host port each guest port has
 	bypass    Bypass
 	listeners []*Listener // by slot; nil where one was removed
+	nspread   int         // those with twins
 	running   sync.WaitGroup
 	failed    func(error)
 	failOnce  sync.Once
@@ -72,8 +73,10 @@ func (g *Group) SetRules(r *fwd.Rules) {
 }
 
 // Listen lets all shards serve the listeners and returns their numbers, for
-// Unlisten, in the same order.
+// Unlisten, in the same order. Called in the network namespace of the host's
+// sockets, in which it makes more of them.
 func (g *Group) Listen(ls []*Listener) []int {
+	g.spread(ls)
 	slots := make([]int, len(ls))
 	free := 0
 	for i, l := range ls {
@@ -104,6 +107,7 @@ func (g *Group) Unlisten(slots []int) {
 		}
 	})
 	for _, slot := range slots {
+		g.unspread(g.listeners[slot])
 		g.listeners[slot] = nil
 	}
 }
@@ -152,6 +156,11 @@ func (g *Group) Close() {
 		s.post(func(s *Shard) { s.done = true })
 	}
 	g.running.Wait()
+	for _, l := range g.listeners {
+		if l != nil {
+			g.unspread(l)
+		}
+	}
 }
 
 func (g *Group) ring(from, to uint8) *ring.Handoff {

@@ -12,7 +12,8 @@ import (
 // Listener is a bound socket whose connections or datagrams cross to the other
 // side. All shards watch the same descriptor, and the kernel wakes one of them
 // for a connection (EPOLLEXCLUSIVE), so that a port costs one socket however
-// many shards there are.
+// many shards there are. Datagrams must be kept in order: their socket is one
+// shard's, or multiplied.
 type Listener struct {
 	// FD is non-blocking, bound, and listening if it is a stream. It stays
 	// the control thread's, which closes it after Group.Unlisten.
@@ -28,6 +29,9 @@ type Listener struct {
 	ToAddr wire.Addr
 	// Device is the interface that FD is bound to, if any.
 	Device string
+	// twins are the sockets of shards 1, 2, ... where FD is shard 0's alone
+	// (see Group.spread); the group's.
+	twins []int
 }
 
 // Bypass says how connections that are local on both sides avoid the tap.
