@@ -173,14 +173,15 @@ func listenOnHost(g *shard.Group, ls ...*shard.Listener) (slots []int) {
 	return slots
 }
 
-// queries are a few of one peer, answered by server.
+// queries are a few of one peer, answered by server. The peer stays until the end of the test, so that the next one has
+// another port.
 func queries(t *testing.T, port int, server net.PacketConn) {
 	peer, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	defer peer.Close()
+	t.Cleanup(func() { peer.Close() })
 	b := make([]byte, 100)
 	for n := range 5 {
 		fmt.Fprintf(peer, "%d", n)
