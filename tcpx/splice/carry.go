@@ -2,9 +2,13 @@ package splice
 
 import "penne/internal/sys"
 
-// turns bounds how often one connection fills its pipes before others are
-// served.
-const turns = 16
+// A connection's turn ends after so many octets each way, or so many steps, and
+// others get theirs. It is short, so that what waits elsewhere meanwhile does
+// not grow out of the caches.
+const (
+	turnOctets = pipeSize
+	turnSteps  = 16
+)
 
 // scratchSize is how much is copied at a time where there is no pipe.
 const scratchSize = 1 << 17
@@ -23,8 +27,10 @@ const (
 func (r *Relay) carry(c *conn, side int) (more, ok bool) {
 	w := &c.ways[side]
 	from, to := c.fd[side], c.fd[1-side]
-	for range turns {
+	w.taken = 0
+	for range turnSteps {
 		if got := r.step(w, from, to); got != moved {
+			w.push(to)
 			return false, got == blocked
 		}
 		if w.inPipe > 0 {
@@ -36,8 +42,20 @@ func (r *Relay) carry(c *conn, side int) (more, ok bool) {
 			sys.Shutdown(to, sys.SHUT_WR)
 			return false, true
 		}
+		if w.taken >= turnOctets {
+			break
+		}
 	}
 	return true, true
+}
+
+// push sends what the target's socket keeps back because more was announced, if
+// none came. The end of the stream needs no push: the FIN carries it out.
+func (w *way) push(to int) {
+	if w.more && w.inPipe == 0 && !w.readable {
+		w.more = false
+		sys.NoDelay(to)
+	}
 }
 
 // step moves bytes once: into a pipe and out of it again, if there is one.
@@ -54,13 +72,14 @@ func (r *Relay) step(w *way, from, to int) outcome {
 	if got := r.fill(w, from); got != moved || w.ended {
 		return got
 	}
+	w.more = w.inPipe == w.pipe.size
 	return w.drain(to)
 }
 
 // hold gets w a pipe; false when there is none.
 func (r *Relay) hold(w *way) bool {
 	if !w.held {
-		w.pipe, w.held = r.pipes.get()
+		w.pipe, w.held = r.pipes.get(r.env.Now)
 	}
 	return w.held
 }
@@ -84,6 +103,7 @@ func (r *Relay) fill(w *way, from int) outcome {
 		return failed
 	}
 	w.inPipe, w.ended = n, n == 0
+	w.taken += n
 	return moved
 }
 
@@ -92,7 +112,7 @@ func (w *way) drain(to int) outcome {
 	if !w.writable {
 		return blocked
 	}
-	n, errno := sys.Splice(w.pipe.r, to, w.inPipe)
+	n, errno := w.send(to)
 	switch {
 	case errno == sys.EAGAIN:
 		w.writable = false
@@ -102,6 +122,13 @@ func (w *way) drain(to int) outcome {
 	}
 	w.inPipe -= n
 	return moved
+}
+
+func (w *way) send(to int) (int, sys.Errno) {
+	if w.more {
+		return sys.SpliceMore(w.pipe.r, to, w.inPipe)
+	}
+	return sys.Splice(w.pipe.r, to, w.inPipe)
 }
 
 // copy moves bytes without a pipe. They leave the source only when the target
@@ -137,6 +164,7 @@ func (r *Relay) copy(w *way, from, to int) outcome {
 		return failed
 	}
 	w.writable = sent == n
+	w.taken += sent
 	return consume(from, sent)
 }
 

@@ -29,8 +29,10 @@ type way struct {
 	writable bool // the target of this way may take bytes
 	ended    bool // the source has sent its last byte
 	shut     bool // and the target was told
+	more     bool // the pipe was filled: its last bytes went out as not the last
 	urgent   bool // urgent data came: splice(2) cannot pass it
 	inPipe   int
+	taken    int // octets, in this turn
 }
 
 // conn is one connection; ways[accepted] leads from the accepted socket.
@@ -74,6 +76,12 @@ func (r *Relay) Len() int { return r.used }
 // shard must not block before it has called Flush again.
 func (r *Relay) Pending() bool { return r.busy >= 0 }
 
+// receiveBuffer bounds what waits for us in an accepted socket, in octets. Its
+// peer is local, so that there is no distance to cover, and what waits longer
+// than the caches hold it costs all three of us: the kernel would let it grow
+// to tens of megabytes (tcp_rmem).
+const receiveBuffer = 1 << 18
+
 // Open joins the accepted socket a to the socket b, whose connect has begun and
 // may still be in progress. Both are the relay's from now on; when it has no
 // room, both are reset.
@@ -91,6 +99,7 @@ func (r *Relay) Open(a, b int) {
 	r.env.Count.Spliced++
 	sys.NoDelay(a)
 	sys.NoDelay(b)
+	sys.SetReceiveBuffer(a, receiveBuffer)
 	for side, fd := range c.fd {
 		const all = sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLRDHUP | sys.EPOLLPRI | sys.EPOLLET
 		if errno := r.env.Epoll.Add(fd, all, r.token(id, side)); errno != 0 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"penne/internal/sys"
+	"penne/shard/flow"
 	"penne/test/guest"
 )
 
@@ -96,7 +97,7 @@ func (b *bench) exhaust() (end func()) {
 	b.t.Cleanup(func() { limit(before) })
 	limit(syscall.Rlimit{Cur: 0, Max: before.Max})
 	b.r.pipes.close()
-	if p, ok := b.r.pipes.get(); ok {
+	if p, ok := b.r.pipes.get(b.g.Env.Now); ok {
 		p.close()
 		b.t.Fatal("a pipe was made although no descriptor may be")
 	}
@@ -114,6 +115,7 @@ func TestSurvivesExhaustedDescriptors(t *testing.T) {
 			t.Error("there was a pipe after all")
 		}
 		end()
+		b.g.Advance(retryPipe)
 		b.exchange(client, server, 1<<20)
 		if len(b.r.pipes.idle) == 0 {
 			t.Error("no pipe was used again")
@@ -171,5 +173,33 @@ func TestUrgentOctetsPassInTheirPlace(t *testing.T) {
 		}
 		b.exchange(sender, receiver, 1<<20)
 		b.finish(sender, receiver)
+	}
+}
+
+func TestCopyAndFlushNoAlloc(t *testing.T) {
+	b := newBench(t)
+	client, server := b.pair()
+	b.exchange(client, server, 1) // the connection is up
+	b.exhaust()
+	from, to := descriptor(t, client), descriptor(t, server)
+	event := func(tok flow.Token, bits uint32) { b.r.Event(tok, bits) }
+	buf, end := make([]byte, 1000), time.Now().Add(guest.Patience)
+	if n := testing.AllocsPerRun(200, func() {
+		sys.Write(from, buf)
+		for got := 0; got < len(buf) && time.Now().Before(end); {
+			b.g.Ready(event)
+			if c := &b.r.conns[0]; !c.busy { // so that Flush has work
+				c.busy, c.next, b.r.busy = true, b.r.busy, 0
+			}
+			b.r.Flush()
+			if n, errno := sys.Read(to, buf[got:]); errno == 0 {
+				got += n
+			}
+		}
+	}); n != 0 {
+		t.Fatalf("%v allocations a step", n)
+	}
+	if time.Now().After(end) {
+		t.Fatal("octets did not arrive")
 	}
 }
