@@ -53,8 +53,12 @@ func family(t *nl.Family, o given) fwd.Family {
 		Bind:       wire.AddrFrom(o.bind),
 		BindIf:     o.bindIf,
 	}
-	if len(t.Addrs) > 0 {
-		f.Bits = uint8(t.Addrs[0].Prefix.Bits())
+	for i, a := range t.Addrs {
+		if i == 0 {
+			f.Bits = uint8(a.Prefix.Bits())
+			continue
+		}
+		f.Others = append(f.Others, wire.AddrFrom(a.Prefix.Addr()))
 	}
 	if !o.hostLoopback.Off {
 		f.HostLoopback = wire.AddrFrom(firstValid(o.hostLoopback.Addr, gateway))

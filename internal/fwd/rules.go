@@ -5,13 +5,20 @@
 // made, never for the packets of a flow that exists.
 package fwd
 
-import "penne/internal/wire"
+import (
+	"slices"
+
+	"penne/internal/wire"
+)
 
 // Family holds the rules of one address family. A zero Addr means "none".
 type Family struct {
-	On      bool      // the family is served
-	Guest   wire.Addr // the guest's configured address: on the host, the template's
-	Bits    uint8     // its prefix length
+	On    bool      // the family is served
+	Guest wire.Addr // the guest's configured address: on the host, the template's
+	Bits  uint8     // its prefix length
+	// Others are the host's further addresses that the guest has as well:
+	// like Guest, no source that it could answer. Read-only.
+	Others  []wire.Addr
 	Gateway wire.Addr // the router announced to the guest
 	// Ours is our own address on the guest's link, the source of packets
 	// whose true source the guest could not answer: the gateway, if any.
@@ -99,9 +106,10 @@ func (r *Rules) ToGuest(src *wire.Addr, g *Guest) (from wire.Addr, ok bool) {
 		return wire.Addr{}, false
 	case src.IsLoopback():
 		return f.HostLoopback, !f.HostLoopback.IsZero()
-	case (*src == f.Guest || *src == seen) && !f.GuestMap.IsZero():
-		return f.GuestMap, true
-	case *src == f.Guest, *src == seen:
+	case *src == f.Guest, *src == seen, slices.Contains(f.Others, *src):
+		if !f.GuestMap.IsZero() {
+			return f.GuestMap, true
+		}
 		return f.Ours, !f.Ours.IsZero()
 	case src.IsLinkLocal() && !src.Is4():
 		return r.LinkLocal6, !r.LinkLocal6.IsZero()

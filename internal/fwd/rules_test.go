@@ -88,6 +88,22 @@ func TestToGuest(t *testing.T) {
 	}
 }
 
+// TestToGuestFromOtherAddresses has a host with several addresses, which the guest has too.
+func TestToGuestFromOtherAddresses(t *testing.T) {
+	r := rules()
+	r.V4.Others = []wire.Addr{a("192.0.2.3"), a("198.51.100.3")}
+	r.V6.Others = []wire.Addr{a("2001:db8::3")}
+	for src, want := range map[string]string{
+		"192.0.2.3": "169.254.1.2", "198.51.100.3": "169.254.1.2", "192.0.2.4": "192.0.2.4",
+		"2001:db8::3": "fe80::1", "2001:db8::4": "2001:db8::4",
+	} {
+		x := a(src)
+		if got, ok := r.ToGuest(&x, &Guest{}); !ok || got != a(want) {
+			t.Errorf("%s comes from %v (%v), want %s", src, got, ok, want)
+		}
+	}
+}
+
 func TestToGuestWithoutMapping(t *testing.T) {
 	r := rules()
 	r.V4.HostLoopback, r.V4.GuestMap, r.V4.Ours = wire.Addr{}, wire.Addr{}, wire.Addr{}

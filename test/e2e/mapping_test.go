@@ -80,6 +80,32 @@ func TestSecondAddressOfTheHost(t *testing.T) {
 	}
 }
 
+// TestClientHasSecondAddress connects from an address of the host that the guest has as well, be it the first or not.
+func TestClientHasSecondAddress(t *testing.T) {
+	b, host, _ := portsBed(t)
+	second := map[string]string{"v4": "198.51.100.77", "v6": "2001:db8:1::77"}
+	onHost(t, b, "addr", "add", second["v4"]+"/24", "dev", bed.Link)
+	onHost(t, b, "addr", "add", second["v6"]+"/64", "dev", bed.Link, "nodad")
+	s := forward(t, b, "-t", "8000", "-u", "8000", "-T", "none", "-U", "none")
+	later := map[string]string{"v4": "198.51.100.78", "v6": "2001:db8:1::78"}
+	onHost(t, b, "addr", "add", later["v4"]+"/24", "dev", bed.Link)
+	onHost(t, b, "addr", "add", later["v6"]+"/64", "dev", bed.Link, "nodad")
+	awaitInside(t, s, later["v4"], "addr")
+	awaitInside(t, s, later["v6"], "addr")
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, s, network, "who", ":8000")
+		eachFamily(t, func(t *testing.T, f family) {
+			for _, from := range []string{f.host, second[f.name], later[f.name]} {
+				for _, to := range []string{f.host, second[f.name], later[f.name]} {
+					if a := ask(t, host, network, at(to, 8000), at(from, 0)); a.remoteIP() != f.gateway || a.Text != "" {
+						t.Errorf("%s from %s to %s: %+v", network, from, to, a)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestClientIsTheGateway connects from the router itself, whose address inside stands for the host's loopback.
 func TestClientIsTheGateway(t *testing.T) {
 	b, _, remote := portsBed(t)
