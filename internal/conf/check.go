@@ -180,8 +180,6 @@ func (p *parser) finishPasta() error {
 		return p.fail("--netns and the command '%s' exclude each other", a.Command[0])
 	case a.Userns != "" && a.NetnsOnly:
 		return p.fail("--userns and --netns-only exclude each other")
-	case a.Userns != "" && a.Netns == "" && a.PID == 0:
-		return p.fail("--userns needs --netns or a PID")
 	case a.SpliceOnly && a.NoSplice:
 		return p.fail("--splice-only and --no-splice exclude each other")
 	case a.SpliceOnly && a.FD != 0:

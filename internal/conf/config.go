@@ -282,7 +282,8 @@ type Pasta struct {
 	// Netns is the path of the namespace to join (--netns), a name being
 	// expanded to NetnsDir/NAME.
 	Netns string
-	// Userns is the path of the user namespace to join (--userns).
+	// Userns is the path of the user namespace to join (--userns); with
+	// neither PID nor Netns, the one that Command's are made in.
 	Userns string
 	// NetnsOnly joins, and makes, no user namespace (--netns-only, or
 	// --netns without --userns).

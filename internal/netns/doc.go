@@ -10,7 +10,8 @@
 //   - The holder is process 1 of the namespaces made for a command. It is a
 //     clone of the launcher which never runs Go code again, but a script of
 //     system calls (see [sys.Script]): it mounts /proc, waits for the network,
-//     starts the command, reaps orphans, and ends as the command does.
+//     starts the command, reaps orphans, and ends as the command does. Where
+//     the user namespace is a given one, a helper joins that and clones it.
 //   - The engine forwards. It is the same binary, executed again inside the
 //     user namespace to be served but in the host's network namespace, with
 //     mount, PID, IPC and UTS namespaces of its own.

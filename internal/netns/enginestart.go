@@ -104,8 +104,8 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 
 // takeIdentity joins the user namespace and stops being root of the initial
 // one. Where the user we become is 0 in that namespace, joining comes first: it
-// needs nothing but being its owner. In another's that user may have no number,
-// and capabilities have to be carried along.
+// needs nothing but being its owner. In another's that user, or the caller, may
+// have another number or none, and capabilities have to be carried along.
 func takeIdentity(s *sys.Script, spec *engineSpec) {
 	user, id := spec.target.user, spec.id
 	if id != nil && !spec.ownUser {
@@ -116,11 +116,10 @@ func takeIdentity(s *sys.Script, spec *engineSpec) {
 		s.Setns(joinUserNS, user, sys.CLONE_NEWUSER)
 	}
 	switch {
-	case id == nil:
-	case spec.ownUser:
+	case spec.ownUser && id != nil:
 		s.DropGroups()
 		s.Identity(0, 0)
-	default:
+	case !spec.ownUser && (id != nil || user >= 0):
 		s.AmbientCaps(user >= 0)
 	}
 }

@@ -28,27 +28,40 @@ const holderFD = 3
 // namespaces is what a command gets of its own, besides the user namespace.
 const namespaces = sys.CLONE_NEWNET | sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
 
+// holderSpec is what startHolder needs to know.
+type holderSpec struct {
+	command   *command
+	inherited sys.Inheritance
+	id        *identity
+	// newUser asks for a new user namespace; else user is the one to join,
+	// or -1 to stay in ours.
+	newUser bool
+	user    int
+}
+
 // startHolder makes the namespaces for a command, and the process which holds
 // them. Its death signal belongs to the calling thread.
-func startHolder(cmd *command, in sys.Inheritance, id *identity, userns bool) (*child, error) {
+func startHolder(spec *holderSpec) (*child, error) {
 	conn, theirs, err := sys.ConnPair()
 	if err != nil {
 		return nil, fmt.Errorf("make connection to holder: %w", err)
 	}
-	defer sys.Close(theirs)
-	s := holderScript(theirs, cmd, in, id, userns)
-	flags := uintptr(namespaces)
-	if userns {
-		flags |= sys.CLONE_NEWUSER
-	}
-	pid, err := s.Start(flags)
+	h := &child{conn: conn, script: holderScript(theirs, spec)}
+	pid, err := h.script.Start(spec.flags())
+	sys.Close(theirs)
 	if err != nil {
 		conn.Close()
-		return nil, cloneError(err, userns)
+		return nil, cloneError(err, spec.newUser || spec.user >= 0)
 	}
-	h := &child{pid: pid, conn: conn, script: s}
-	if userns {
-		err = writeMaps(pid, id)
+	switch {
+	case spec.user >= 0:
+		h.helper = pid
+		err = h.awaitHolder()
+	case spec.newUser:
+		h.pid = pid
+		err = writeMaps(pid, spec.id)
+	default:
+		h.pid = pid
 	}
 	if err == nil {
 		err = conn.Send(proceed)
@@ -60,21 +73,84 @@ func startHolder(cmd *command, in sys.Inheritance, id *identity, userns bool) (*
 	return h, nil
 }
 
-func cloneError(err error, userns bool) error {
-	if !userns {
-		return failure(err, "Failed to create namespaces: %s: without a user namespace this needs root", reason(err))
+// flags are those of the clone that starts the script.
+func (s *holderSpec) flags() uintptr {
+	switch {
+	case s.user >= 0:
+		return 0
+	case s.newUser:
+		return namespaces | sys.CLONE_NEWUSER
 	}
-	return userNSError("create namespaces", err)
+	return namespaces
 }
 
-// holderScript is the holder's life. It has the caller's identity, mapped to
-// 0, or becomes the one that is mapped to 0 now.
-func holderScript(conn int, cmd *command, in sys.Inheritance, id *identity, userns bool) *sys.Script {
+// awaitHolder waits for a helper to join the user namespace and make the holder
+// in it. The helper's end is waited for before its word is read: should it be
+// killed there may be no word, and no end of the connection either, which the
+// holder has.
+func (c *child) awaitHolder() error {
+	if ws := c.reapHelper(); ws.Signaled() {
+		return fmt.Errorf("the process that joins the user namespace ended too early: %s", describe(ws))
+	}
+	b := make([]byte, sys.NoteSize)
+	size, _, err := c.conn.Recv(b)
+	if err != nil {
+		return fmt.Errorf("hear of the holder: %w", err)
+	}
+	n, _ := sys.ParseNote(b[:size])
+	if n.Kind != noteHolder {
+		return holderFailure(c.script, n)
+	}
+	c.pid = int(n.A)
+	return nil
+}
+
+func cloneError(err error, userns bool) error {
+	if !userns {
+		return failure(err, "Failed to %s: %s: without a new user namespace this needs root", createNS, reason(err))
+	}
+	return userNSError(createNS, err)
+}
+
+// holderFailure puts a failed step of the holder's script in words; that of
+// the command, which has a name, is not among them.
+func holderFailure(s *sys.Script, n sys.Note) error {
+	err := syscall.Errno(n.B)
+	if s.Label(n.A) == joinUserNS {
+		return joinError(joinUserNS, err, true)
+	}
+	return userNSError(s.Label(n.A), err)
+}
+
+// holderScript leads to the holder. Where it joins a user namespace a clone has
+// to come in between: a process cannot move itself to a new PID namespace. Its
+// identity there is the caller's, whatever number that has.
+func holderScript(conn int, spec *holderSpec) *sys.Script {
 	s := sys.NewScript(holderFD)
+	if spec.user < 0 {
+		s.MoveFD(conn, holderFD)
+		holderLife(s, spec)
+		return s
+	}
+	user := max(conn, spec.user, holderFD) + 1 // in nobody's way
+	s.MoveFD(spec.user, user)
 	s.MoveFD(conn, holderFD)
+	if spec.id != nil {
+		s.DropGroups()
+		s.IdentityKeepingCaps(spec.id.uid, spec.id.gid)
+	}
+	s.Setns(joinUserNS, user, sys.CLONE_NEWUSER)
+	s.Fork(createNS, sys.CLONE_PARENT|namespaces, noteHolder, func() { holderLife(s, spec) })
+	return s
+}
+
+// holderLife is the holder's life. It has the caller's identity, or becomes the
+// one that is mapped to 0 in its new user namespace.
+func holderLife(s *sys.Script, spec *holderSpec) {
+	cmd, in := spec.command, spec.inherited
 	s.CloseFrom(holderFD + 1)
-	s.AwaitByte(holderFD) // the maps are written
-	if id != nil && userns {
+	s.AwaitByte(holderFD) // it is known, and the maps are written
+	if spec.id != nil && spec.newUser {
 		s.DropGroups()
 		s.Identity(0, 0)
 	}
@@ -89,11 +165,13 @@ func holderScript(conn int, cmd *command, in sys.Inheritance, id *identity, user
 		s.SignalMask(in.Mask)
 		s.ExecOrScript(execCommand, cmd.path, cmd.argv, os.Environ())
 	})
-	return s
 }
 
-// execCommand labels the step that turns the holder's child into the command.
-const execCommand = "execute the command"
+// Labels of steps whose failure has a text of its own.
+const (
+	createNS    = "create namespaces"
+	execCommand = "execute the command" // what turns the holder's child into it
+)
 
 // writeMaps maps 0 in the user namespace of pid to the caller, or to id.
 func writeMaps(pid int, id *identity) error {
@@ -123,27 +201,6 @@ func writeExisting(path, text string) error {
 	}
 	_, err = f.WriteString(text)
 	return errors.Join(err, f.Close())
-}
-
-// holderTarget opens the namespaces that the holder holds.
-func holderTarget(h *child, userns bool) (*target, error) {
-	t := newTarget()
-	dir := fmt.Sprintf("/proc/%d/ns/", h.pid)
-	var err error
-	if t.process, err = sys.PidfdOpen(h.pid); err != nil {
-		t.process = -1
-	}
-	if err == nil {
-		t.net, err = sys.OpenFD(dir + "net")
-	}
-	if err == nil && userns {
-		t.user, err = sys.OpenFD(dir + "user")
-	}
-	if err != nil {
-		t.close()
-		return nil, fmt.Errorf("open new namespaces: %w", err)
-	}
-	return t, nil
 }
 
 // kill ends the child at once and reaps it. With the holder, the kernel ends

@@ -129,16 +129,36 @@ func (r *run) makeTarget(pasta bool) (err error) {
 		}
 		return err
 	}
+	t, err := commandTarget(p)
+	if err != nil {
+		return err
+	}
+	r.target = t
+	return r.makeHolder()
+}
+
+// makeHolder starts the holder in a new user namespace, in that of the target,
+// or in ours.
+func (r *run) makeHolder() (err error) {
+	spec := &holderSpec{
+		command:   r.command,
+		inherited: r.inherited,
+		id:        r.id,
+		newUser:   r.newUser(),
+		user:      r.target.user,
+	}
 	r.terminal = inForeground()
-	if r.holder, err = startHolder(r.command, r.inherited, r.id, !p.NetnsOnly); err != nil {
+	if r.holder, err = startHolder(spec); err != nil {
 		return err
 	}
 	go r.listen(r.holder)
-	t, err := holderTarget(r.holder, !p.NetnsOnly)
-	if err == nil {
-		r.target = t
-	}
-	return err
+	return r.target.openHolder(r.holder, spec.newUser)
+}
+
+// newUser tells whether the command has a user namespace made for it.
+func (r *run) newUser() bool {
+	p := &r.Config.Pasta
+	return r.command != nil && !p.NetnsOnly && p.Userns == ""
 }
 
 func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
@@ -146,7 +166,7 @@ func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
 		argv:    r.Argv,
 		target:  r.target,
 		id:      r.id,
-		ownUser: r.holder != nil && r.target.user >= 0,
+		ownUser: r.newUser(),
 		sandbox: !pasta && r.id == nil,
 		hand: handover{
 			NetNS:     r.target.net,

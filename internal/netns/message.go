@@ -13,6 +13,9 @@ import (
 const (
 	// noteCommand comes from the holder with the command's pidfd.
 	noteCommand = iota + 1
+	// noteHolder comes from the holder's script, where that joins a user
+	// namespace, with the holder's pid in A.
+	noteHolder
 	// noteEngine comes from the engine's script with its pid in A.
 	noteEngine
 	// noteReady comes from the engine: forwarding works.

@@ -153,6 +153,43 @@ func openNS(kind, path string, userns bool) (int, error) {
 	return fd, nil
 }
 
+// commandTarget opens the user namespace to make the others for a command in,
+// if the command line names one.
+func commandTarget(p *conf.Pasta) (*target, error) {
+	t := newTarget()
+	if p.Userns == "" {
+		return t, nil
+	}
+	var err error
+	if t.user, err = openNS("user namespace", p.Userns, true); err == nil {
+		err = t.dropOwnUserNS()
+	}
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// openHolder opens the namespaces that the holder holds; the user namespace
+// only if it is a new one.
+func (t *target) openHolder(h *child, newUser bool) (err error) {
+	dir := fmt.Sprintf("/proc/%d/ns/", h.pid)
+	if t.process, err = sys.PidfdOpen(h.pid); err != nil {
+		t.process = -1
+	}
+	if err == nil {
+		t.net, err = sys.OpenFD(dir + "net")
+	}
+	if err == nil && newUser {
+		t.user, err = sys.OpenFD(dir + "user")
+	}
+	if err != nil {
+		return fmt.Errorf("open new namespaces: %w", err)
+	}
+	return nil
+}
+
 // dropOwnUserNS forgets the user namespace if we are in it already: setns(2)
 // refuses that.
 func (t *target) dropOwnUserNS() error {

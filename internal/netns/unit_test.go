@@ -252,6 +252,21 @@ func TestOwnUserNamespace(t *testing.T) {
 	}
 }
 
+// A command's user namespace is opened, if it is neither new nor our own.
+func TestCommandTarget(t *testing.T) {
+	for _, path := range []string{"", "/proc/self/ns/user"} {
+		tg, err := commandTarget(&conf.Pasta{Userns: path})
+		if err != nil || tg.user >= 0 {
+			t.Errorf("%q: %+v, %v", path, tg, err)
+		}
+	}
+	tg, err := commandTarget(&conf.Pasta{Userns: "/proc/self/ns/net"})
+	want := "Failed to open user namespace /proc/self/ns/net: invalid argument: this is no namespace of that kind"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %+v, %v, want %s", tg, err, want)
+	}
+}
+
 func TestTunError(t *testing.T) {
 	err := TunError(&fs.PathError{Op: "open", Path: tunPath, Err: syscall.ENODEV})
 	want := "Failed to open /dev/net/tun: no such device: load the tun module or make it accessible"

@@ -105,7 +105,7 @@ func (r *run) onFailure(from *child, n sys.Note) (status int, done bool) {
 	case from.script.Label(n.A) == execCommand:
 		err = commandError(r.command.argv[0], syscall.Errno(n.B))
 	default:
-		err = userNSError(from.script.Label(n.A), syscall.Errno(n.B))
+		err = holderFailure(from.script, n)
 	}
 	r.complain(err)
 	r.stop()

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -358,12 +359,12 @@ func (r *run) find(uid int, fits func(process) bool) (p process, ok bool) {
 	return p, false
 }
 
-// waitGone waits for the end of all of the user's processes.
-func (u *user) waitGone() {
+// waitGone waits for the end of all of the user's processes but some.
+func (u *user) waitGone(but ...*run) {
 	u.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		left := processes(u.uid)
+		left := slices.DeleteFunc(processes(u.uid), func(p process) bool { return p.isOne(but) })
 		if len(left) == 0 {
 			return
 		}
