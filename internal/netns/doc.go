@@ -25,7 +25,8 @@
 //
 // Signals for the launcher go to the command, straight from the launcher, which
 // has its pidfd, or to the engine where there is none; those for the engine
-// beside a command take the same way. Exit statuses are the command's, 128 and
+// beside a command take the same way. A second TERM for the launcher ends a
+// command that goes on after the first: the holder is killed. Exit statuses are the command's, 128 and
 // the number of the signal that killed it, 127 and 126 for a command that is not
 // there or cannot be executed, and 1 for failures of our own.
 //

@@ -11,10 +11,17 @@ import (
 // that was sent to several of our processes, as by a service manager's stop.
 const sameSignal = 10 * time.Millisecond
 
+// insistence is how long after the first TERM another one is a second: on a busy
+// machine those that are meant as one can be apart by much more than sameSignal,
+// such as timeout(1)'s to its child and to the group that this is in.
+const insistence = 250 * time.Millisecond
+
 // relay passes signals on to the command.
 type relay struct {
 	early  []syscall.Signal
 	passed map[syscall.Signal]time.Time
+	// term is when the first TERM came to us ourselves.
+	term time.Time
 
 	now  func() time.Time
 	send func(pidfd int, sig syscall.Signal) error
@@ -37,6 +44,16 @@ func (r *relay) pass(fd int, sig syscall.Signal) {
 	}
 	r.passed[sig] = now
 	_ = r.send(fd, sig) // it may have ended just now
+}
+
+// insists tells, of a TERM that has come to us ourselves, whether it asks for
+// what the first one has not brought about.
+func (r *relay) insists() bool {
+	now := r.now()
+	if r.term.IsZero() {
+		r.term = now
+	}
+	return now.Sub(r.term) >= insistence
 }
 
 // flush passes on what came before the process had started.

@@ -321,6 +321,23 @@ func TestRelay(t *testing.T) {
 	}
 }
 
+// Two TERM that may be meant as one are no second request, the next one is.
+func TestRelayInsists(t *testing.T) {
+	start := time.Unix(100, 0)
+	now := start
+	r := newRelay()
+	r.now = func() time.Time { return now }
+	for _, c := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, false}, {0, false}, {insistence - 1, false}, {insistence, true}, {time.Hour, true}} {
+		now = start.Add(c.after)
+		if got := r.insists(); got != c.want {
+			t.Errorf("TERM %v after the first: %v", c.after, got)
+		}
+	}
+}
+
 func TestTypedWithoutTerminal(t *testing.T) {
 	if typed(syscall.SIGTERM) {
 		t.Error("TERM is typed")

@@ -42,7 +42,7 @@ func (r *run) wait() int {
 		select {
 		case sig := <-r.signals:
 			s, _ := sig.(syscall.Signal)
-			status, done = r.onSignal(s, r.command != nil && typed(s))
+			status, done = r.onOwnSignal(s)
 		case ev := <-r.events:
 			status, done = r.onEvent(ev)
 		}
@@ -50,6 +50,20 @@ func (r *run) wait() int {
 			return status
 		}
 	}
+}
+
+// onOwnSignal takes a signal sent to us. A second TERM ends a command that has
+// not ended on the first, which went to it. That of the engine does not count:
+// who stops all processes of a service at once has asked only once.
+func (r *run) onOwnSignal(sig syscall.Signal) (status int, done bool) {
+	if r.command == nil || !r.ready {
+		return r.onSignal(sig, false)
+	}
+	if sig == syscall.SIGTERM && r.relay.insists() {
+		r.stop()
+		return statusSignal + int(sig), true
+	}
+	return r.onSignal(sig, typed(sig))
 }
 
 // onSignal passes a signal on, or gives up where nobody is there yet.

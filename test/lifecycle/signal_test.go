@@ -6,25 +6,37 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"penne/internal/sys"
 )
 
 // counterName is the copy of the test program that says what signals it gets:
 // a shell may be late to notice.
 const counterName = "counter"
 
-// counterMain prints a line for each signal, and how many there were when its
-// input ends. TERM ends it with status 42.
+// insistence is how long after a first TERM another one is a second, as the
+// manual has it.
+const insistence = 250 * time.Millisecond
+
+// counterMain prints a line for each signal, and how many there were when a line
+// of its input, or the end, comes, which ends it with status 7, as does TERM with
+// 42; with an argument neither does.
 func counterMain() int {
+	stubborn := len(os.Args) > 1
 	c := make(chan os.Signal, 16)
 	signal.Notify(c, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
 	line := make(chan error)
 	go func() {
-		_, err := fmt.Scanln()
-		line <- err
+		for err := error(nil); err != io.EOF; {
+			_, err = fmt.Scanln()
+			line <- err
+		}
 	}()
 	fmt.Println("up")
 	for n := 0; ; {
@@ -32,12 +44,14 @@ func counterMain() int {
 		case sig := <-c:
 			n++
 			fmt.Println(sig)
-			if sig == syscall.SIGTERM {
+			if sig == syscall.SIGTERM && !stubborn {
 				return 42
 			}
 		case <-line:
 			fmt.Println("signals", n)
-			return 7
+			if !stubborn {
+				return 7
+			}
 		}
 	}
 }
@@ -79,6 +93,96 @@ func TestSignalToEngine(t *testing.T) {
 		t.Errorf("status %d, want the command's 42", r.status)
 	}
 	u.mustBeGone()
+}
+
+// stubborn starts pasta with a command which goes on after TERM, and something
+// in the background.
+func (u *user) stubborn(options ...string) *run {
+	u.t.Helper()
+	argv := append([]string{"pasta", "--config-net"}, options...)
+	return u.startOpen("up", append(argv, "--", "sh", "-c", "sleep 1000 & exec "+counterName+" stubborn")...)
+}
+
+// The first TERM is the command's own affair, the second ends everything.
+func TestSecondTerm(t *testing.T) {
+	u := newUser(t)
+	pidFile := filepath.Join(u.dir, "pid")
+	r := u.stubborn("-P", pidFile)
+	r.signal(syscall.SIGTERM)
+	r.expectLine(syscall.SIGTERM.String())
+	r.answer("signals 1")
+	<-time.After(insistence) // the time itself is what is tested
+	r.signal(syscall.SIGTERM)
+	if r.wait() != 128+int(syscall.SIGTERM) || r.stderr.Len() > 0 {
+		t.Errorf("status %d, %q, want 143 and nothing", r.status, r.stderr.String())
+	}
+	u.mustBeGone()
+	if exists(pidFile) {
+		t.Error("the pid file stays")
+	}
+}
+
+// A TERM to the engine is no second one: a service manager that stops all
+// processes of a service at once has asked once.
+func TestTermToEngineIsNoSecond(t *testing.T) {
+	u := newUser(t)
+	r := u.stubborn()
+	engine, ok := r.find(u.uid, process.isEngine)
+	if !ok {
+		t.Fatal("no engine")
+	}
+	r.signal(syscall.SIGTERM)
+	r.expectLine(syscall.SIGTERM.String())
+	<-time.After(insistence)
+	if err := syscall.Kill(engine.pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r.expectLine(syscall.SIGTERM.String())
+	r.answer("signals 2")
+	r.end()
+	u.waitGone()
+}
+
+// An interactive shell ignores TERM. Its terminal is its caller's again.
+func TestSecondTermAtTerminal(t *testing.T) {
+	u := newUser(t)
+	pidFile := filepath.Join(u.dir, "pid")
+	s := u.terminal("exec sh -c '" + bin + "/pasta -q -P " + pidFile + " -- bash --norc -i; echo status $?; read x; echo got $x'")
+	s.enter("echo in''side\n")
+	s.await("inside")
+	pid, err := strconv.Atoi(u.readFile(pidFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := sys.PidfdOpen(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sys.Close(pidfd)
+	if err := sys.PidfdSignal(pidfd, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.enter("echo still in''side\n")
+	s.await("still inside")
+	// It cannot be seen here when the first was taken, so two may be too close.
+	for term := time.Tick(insistence); sys.PidfdSignal(pidfd, syscall.SIGTERM) == nil; <-term {
+	}
+	s.await("status 143")
+	s.enter("word\n")
+	s.await("got word")
+	if status := s.end(); status != 0 {
+		t.Errorf("status %d, want 0", status)
+	}
+	u.waitGone()
+}
+
+// answer asks the counter.
+func (r *run) answer(want string) {
+	r.t.Helper()
+	if _, err := io.WriteString(r.feed, "\n"); err != nil {
+		r.t.Fatal(err)
+	}
+	r.expectLine(want)
 }
 
 // What the caller ignores, we do not start to handle.
