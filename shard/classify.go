@@ -22,7 +22,9 @@ func (s *Shard) drainTap() {
 		if !s.due {
 			return
 		}
-		s.idle = false
+		if s.idle {
+			s.idle, s.restAt = false, s.env.Now+int64(keepMemory)
+		}
 		s.rx.N = 0
 		more, errno := s.port.Receive(&s.rx, s.env.Pool)
 		s.due = more

@@ -50,7 +50,8 @@ type Shard struct {
 	events                   []sys.Event
 	due                      bool // the tap may hold frames
 	pushed                   []bool
-	idle                     bool // memory was given back since the last traffic
+	idle                     bool  // memory was given back since the last traffic
+	restAt                   int64 // else when it will be
 	done                     bool
 	moved                    uint64 // octets that had crossed the tap at the last sparse
 	spliced                  bool   // connections past the tap had events in this pass
@@ -71,7 +72,7 @@ type mailbox struct {
 }
 
 func newShard(id int, cfg *Config, g *Group) (*Shard, error) {
-	s := &Shard{group: g, port: cfg.Ports[id], events: make([]sys.Event, eventBatch), pushed: make([]bool, len(cfg.Ports))}
+	s := &Shard{group: g, port: cfg.Ports[id], idle: true, events: make([]sys.Event, eventBatch), pushed: make([]bool, len(cfg.Ports))}
 	var err error
 	if s.arena, err = ring.NewArena(framesPerShard, uint8(id)); err != nil {
 		return nil, fmt.Errorf("make shard %d: %w", id, err)
@@ -142,11 +143,19 @@ func (s *Shard) run() {
 	s.close()
 }
 
-// rawWait is how long a shard waits inside a raw system call, holding its
-// scheduler slot, before it waits the Go way: a wake-up from the raw call is
-// cheaper by several microseconds, and traffic that pauses for less than this
-// never pays the difference. The runtime has two slots more than shards.
-const rawWait = time.Millisecond
+const (
+	// rawWait is how long a shard waits inside a raw system call, holding its
+	// scheduler slot, before it waits the Go way: a wake-up from the raw call
+	// is cheaper, and the runtime's own watcher thread stays awake for a
+	// while after each of the other kind. Traffic that pauses for less than
+	// this never pays the difference. The runtime has two slots more than
+	// shards.
+	rawWait = 50 * time.Millisecond
+	// keepMemory is how long a shard keeps what a burst took, from its first
+	// frame on, if it comes to wait at all. In the pauses of one it would take
+	// the same again.
+	keepMemory = 250 * time.Millisecond
+)
 
 // wait returns how many events it put into s.events. It blocks unless frames
 // may be left in the tap or messages have arrived.
@@ -170,22 +179,55 @@ func (s *Shard) wait() int {
 		return 0
 	}
 	s.count.Wakeups++
-	if timeout > 0 && timeout <= rawWait {
-		return s.env.Epoll.WaitRaw(s.events, timeout)
+	return s.block(timeout)
+}
+
+// block waits for events or the timeout; negative means for ever. It may come
+// back early, with none.
+func (s *Shard) block(timeout time.Duration) int {
+	if !s.idle {
+		timeout = s.untilRest(timeout)
 	}
-	if n := s.env.Epoll.WaitRaw(s.events, rawWait); n > 0 || s.mail.flag.Load() {
+	if timeout >= 0 && timeout <= rawWait {
+		return s.waitRaw(timeout)
+	}
+	if n := s.waitRaw(rawWait); n > 0 {
 		return n
 	}
 	if timeout > 0 {
 		timeout -= rawWait
 	}
-	s.rest()
 	return s.env.Epoll.Wait(s.events, timeout)
+}
+
+// untilRest gives memory back if it is time, else it shortens a timeout to that
+// time.
+func (s *Shard) untilRest(timeout time.Duration) time.Duration {
+	left := time.Duration(s.restAt - sys.Now())
+	switch {
+	case left <= 0:
+		s.env.Pool.Trim(keepFrames)
+		s.idle = true
+	case timeout < 0 || left < timeout:
+		return left
+	}
+	return timeout
+}
+
+// waitRaw waits in a raw system call, which the runtime interrupts every 10 ms
+// to see whether the thread is alive.
+func (s *Shard) waitRaw(d time.Duration) int {
+	for end := sys.Now() + int64(d); ; {
+		n := s.env.Epoll.WaitRaw(s.events, d)
+		if d = time.Duration(end - sys.Now()); n > 0 || d <= 0 {
+			return n
+		}
+	}
 }
 
 // spinTime is how long a shard polls before it sleeps, once what it waits for
 // has lately come that soon, in nanoseconds.
-const spinTime = 60_000
+const spinTime = 100_000
 
 // bulk is what a pass moves, in octets, when its flows do not wait for answers;
 // their ends need the CPU that polling would take.
@@ -215,14 +257,6 @@ func (s *Shard) spin() int {
 	}
 	s.brisk = false
 	return 0
-}
-
-// rest gives memory back once after each burst of traffic.
-func (s *Shard) rest() {
-	if !s.idle {
-		s.env.Pool.Trim(keepFrames)
-		s.idle = true
-	}
 }
 
 // timeout is the time to the next timer; negative means none.

@@ -107,9 +107,10 @@ func (e *Epoll) Wait(out []Event, timeout time.Duration) int {
 	return e.wait(out, timeout, false)
 }
 
-// WaitRaw is Wait without telling the Go scheduler, for a timeout of a
-// millisecond or less: the caller keeps its scheduler slot, and no goroutine
-// can stop the world meanwhile. Waking from it is cheaper.
+// WaitRaw is Wait without telling the Go scheduler: the caller keeps its
+// scheduler slot, which the runtime wants to have back after 10 ms, when it ends
+// the wait by a signal; a goroutine that stops the world waits for that, too.
+// Waking from it is cheaper.
 func (e *Epoll) WaitRaw(out []Event, timeout time.Duration) int {
 	return e.wait(out, timeout, true)
 }
