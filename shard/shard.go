@@ -54,7 +54,6 @@ type Shard struct {
 	restAt                   int64 // else when it will be
 	done                     bool
 	moved                    uint64 // octets that had crossed the tap at the last sparse
-	spliced                  bool   // connections past the tap had events in this pass
 	brisk                    bool   // what was waited for last came within spinTime
 	seen                     uint64 // what had been counted at the last noteActivity
 
@@ -236,9 +235,9 @@ const bulk = 16 << 10
 // sparse tells whether the last pass moved less than that, past the tap
 // included.
 func (s *Shard) sparse() bool {
-	moved := s.count.TapRxBytes + s.count.TapTxBytes
-	few := moved-s.moved < bulk && !s.spliced
-	s.moved, s.spliced = moved, false
+	moved := s.count.TapRxBytes + s.count.TapTxBytes + s.count.SplicedBytes
+	few := moved-s.moved < bulk
+	s.moved = moved
 	return few
 }
 
@@ -294,7 +293,6 @@ func (s *Shard) dispatch(events []sys.Event) {
 			s.datagramRelay.Event(tok, ev.Bits)
 		case flow.KindSplice:
 			s.relay.Event(tok, ev.Bits)
-			s.spliced = true
 		case flow.KindListenTCP:
 			s.accept(tok.Slot())
 		}
@@ -322,7 +320,7 @@ func (s *Shard) flush() {
 
 // noteActivity publishes that the pass moved something.
 func (s *Shard) noteActivity() {
-	if n := s.count.TapRxFrames + s.count.TapTxFrames + s.count.Spliced; n != s.seen {
+	if n := s.count.TapRxFrames + s.count.TapTxFrames + s.count.Spliced + s.count.SplicedBytes; n != s.seen {
 		s.seen = n
 		s.active.Store(s.env.Now)
 	}

@@ -27,6 +27,7 @@ var counts = [...]struct {
 	{"TCP retransmits", func(c *stats.Counters) uint64 { return c.TCPRetransmits }},
 	{"TCP frames kept", func(c *stats.Counters) uint64 { return c.TCPTailFrames }},
 	{"spliced", func(c *stats.Counters) uint64 { return c.Spliced }},
+	{"bytes spliced", func(c *stats.Counters) uint64 { return c.SplicedBytes }},
 	{"UDP flows", func(c *stats.Counters) uint64 { return c.UDPFlows }},
 	{"UDP opened", func(c *stats.Counters) uint64 { return c.UDPOpened }},
 	{"UDP closed", func(c *stats.Counters) uint64 { return c.UDPClosed }},

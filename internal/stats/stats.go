@@ -55,6 +55,7 @@ type Counters struct {
 	UDPToHost, UDPToGuest          uint64 // datagrams
 	PingOpened, PingClosed         uint64
 	Spliced                        uint64 // connections that bypassed the tap
+	SplicedBytes                   uint64 // octets of TCP ones, both ways
 
 	HandedOut, HandedIn uint64 // frames of flows that other shards own
 
@@ -78,6 +79,7 @@ func (c *Counters) Add(o *Counters) {
 		{&c.UDPToHost, &o.UDPToHost}, {&c.UDPToGuest, &o.UDPToGuest},
 		{&c.PingOpened, &o.PingOpened}, {&c.PingClosed, &o.PingClosed},
 		{&c.Spliced, &o.Spliced},
+		{&c.SplicedBytes, &o.SplicedBytes},
 		{&c.HandedOut, &o.HandedOut}, {&c.HandedIn, &o.HandedIn},
 		{&c.TCPFlows, &o.TCPFlows}, {&c.UDPFlows, &o.UDPFlows}, {&c.PingFlows, &o.PingFlows},
 	} {

@@ -168,6 +168,7 @@ func (r *Relay) move(id int32) {
 	more := false
 	for side := range c.ways {
 		again, ok := r.carry(c, side)
+		r.env.Count.SplicedBytes += uint64(c.ways[side].taken)
 		if !ok {
 			r.reset(id)
 			return
