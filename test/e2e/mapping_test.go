@@ -92,12 +92,15 @@ func TestClientHasSecondAddress(t *testing.T) {
 	onHost(t, b, "addr", "add", later["v6"]+"/64", "dev", bed.Link, "nodad")
 	awaitInside(t, s, later["v4"], "addr")
 	awaitInside(t, s, later["v6"], "addr")
+	// Each asks from a port of its own: the guest sees all of them at the gateway's address.
+	port := 20200
 	for _, network := range []string{"tcp", "udp"} {
 		serveIn(t, s, network, "who", ":8000")
 		eachFamily(t, func(t *testing.T, f family) {
 			for _, from := range []string{f.host, second[f.name], later[f.name]} {
 				for _, to := range []string{f.host, second[f.name], later[f.name]} {
-					if a := ask(t, host, network, at(to, 8000), at(from, 0)); a.remoteIP() != f.gateway || a.Text != "" {
+					port++
+					if a := ask(t, host, network, at(to, 8000), at(from, port)); a.remoteIP() != f.gateway || a.Text != "" {
 						t.Errorf("%s from %s to %s: %+v", network, from, to, a)
 					}
 				}
