@@ -41,8 +41,9 @@
 // would spread a peer's datagrams over them: out of order, and from as many
 // sockets. (One sender of 1400-octet datagrams, two CPUs, 220,000 a second: one
 // shard 0 late, two shards up to 0.16% late and none more delivered.) What this
-// gives up: the flows of one port cannot use more than one shard; those of
-// several ports do.
+// gives up: the flows of one port cannot use more than one shard, unless the
+// shards have a socket each for it, among which the kernel divides the peers
+// (package shard, spread.go).
 //
 // # Errors
 //
