@@ -91,6 +91,8 @@ func (e *engine) followResolver(last resolver, to chan<- resolver) {
 	for {
 		r, err := e.resolv.next(last)
 		switch {
+		case errors.Is(err, os.ErrClosed):
+			return
 		case errors.Is(err, errElsewhere):
 			e.log.Warn(err.Error())
 		case err != nil:

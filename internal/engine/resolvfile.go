@@ -100,6 +100,14 @@ func (f *resolvFile) next(last resolver) (resolver, error) {
 	}
 }
 
+// close ends a next under way, with os.ErrClosed, and those to come. Safe for
+// concurrent use with it.
+func (f *resolvFile) close() {
+	if f.events != nil {
+		f.events.Close()
+	}
+}
+
 // look reads the file if one of the events concerns it.
 func (f *resolvFile) look(events []byte) (r resolver, err error) {
 	opened, written := false, false
