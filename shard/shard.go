@@ -228,6 +228,10 @@ func (s *Shard) waitRaw(d time.Duration) int {
 // has lately come that soon, in nanoseconds.
 const spinTime = 100_000
 
+// othersRan is what a turn of polling takes, in nanoseconds, when others have
+// run in it: the CPU does not go idle, and polling would only take from them.
+const othersRan = 5_000
+
 // bulk is what a pass moves, in octets, when its flows do not wait for answers;
 // their ends need the CPU that polling would take.
 const bulk = 16 << 10
@@ -248,11 +252,17 @@ func (s *Shard) spin() int {
 	if !s.brisk {
 		return 0
 	}
-	for end := s.env.Now + spinTime; sys.Now() < end; {
+	last := sys.Now()
+	for end := last + spinTime; last < end; {
 		sys.Yield()
 		if n := s.env.Epoll.Poll(s.events); n > 0 || s.mail.flag.Load() || s.group.pendingFor(s) {
 			return n
 		}
+		now := sys.Now()
+		if now-last > othersRan {
+			return 0
+		}
+		last = now
 	}
 	s.brisk = false
 	return 0
