@@ -39,7 +39,8 @@ func NewGroup(cfg Config) (*Group, error) {
 	n := len(cfg.Ports)
 	g := &Group{seed: cfg.Seed, ports: udpx.NewPorts(), bypass: cfg.Bypass, failed: cfg.Failed}
 	if n > 1 {
-		g.directory = flow.NewDirectory(2*cfg.Flows + n*maxPings)
+		// A UDP flow may be in it twice: see udpx.
+		g.directory = flow.NewDirectory(3*cfg.Flows + n*maxPings)
 		g.rings = make([]*ring.Handoff, n*n)
 		for i := range g.rings {
 			if i/n != i%n {
