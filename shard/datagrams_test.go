@@ -25,9 +25,10 @@ func onHost(fn func()) {
 	<-done
 }
 
-// TestDatagramsBypassTheTap has two shards and four ports each way, with peers
-// and services on both loopbacks, and requires that no frame is needed.
-func TestDatagramsBypassTheTap(t *testing.T) {
+// twoShards is a group of two shards in a namespace of its own, where the
+// test's thread is.
+func twoShards(t *testing.T) *shard.Group {
+	t.Helper()
 	tuntest.Enter(t)
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
@@ -40,7 +41,7 @@ func TestDatagramsBypassTheTap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sockets := make(chan int, 64)
+	sockets := make(chan int, 128)
 	for range cap(sockets) {
 		fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_DGRAM, 0)
 		if errno != 0 {
@@ -49,7 +50,7 @@ func TestDatagramsBypassTheTap(t *testing.T) {
 		sockets <- fd
 	}
 	g, err := shard.NewGroup(shard.Config{
-		Ports: []tap.Port{dev.Queue(0), dev.Queue(1)}, Rules: &fwd.Rules{}, Guest: &fwd.Guest{}, Seed: flow.NewSeed(), Flows: 64,
+		Ports: []tap.Port{dev.Queue(0), dev.Queue(1)}, Rules: &fwd.Rules{}, Guest: &fwd.Guest{}, Seed: flow.NewSeed(), Flows: 256,
 		Bypass: shard.Bypass{ToLoopback: true, Socket: func(bool, uint8) int { return <-sockets }},
 		Failed: func(err error) { t.Error(err) },
 	})
@@ -58,6 +59,13 @@ func TestDatagramsBypassTheTap(t *testing.T) {
 	}
 	g.Start()
 	t.Cleanup(g.Close)
+	return g
+}
+
+// TestDatagramsBypassTheTap has two shards and four ports each way, with peers
+// and services on both loopbacks, and requires that no frame is needed.
+func TestDatagramsBypassTheTap(t *testing.T) {
+	g := twoShards(t)
 	for i := range 4 {
 		for _, inside := range []bool{false, true} {
 			exchange(t, g, inside, i)

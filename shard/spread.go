@@ -17,7 +17,9 @@ const maxSpread = 64
 func (g *Group) spread(ls []*Listener) {
 	n := 0
 	for _, l := range ls {
-		n += count(l.spreads())
+		if l.spreads() {
+			n++
+		}
 	}
 	if len(g.shards) == 1 || g.nspread+n > maxSpread {
 		return
@@ -27,13 +29,6 @@ func (g *Group) spread(ls []*Listener) {
 			g.nspread++
 		}
 	}
-}
-
-func count(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // unspread closes l's twins, which no shard uses any more.

@@ -9,61 +9,21 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"penne/internal/fwd"
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard"
-	"penne/shard/flow"
-	"penne/tap"
 	"penne/tap/tun"
 	"penne/tap/tun/tuntest"
 	"penne/test/guest"
 )
-
-// spreadGroup is a group of two shards in a namespace of its own, where the
-// test's thread is.
-func spreadGroup(t *testing.T) *shard.Group {
-	t.Helper()
-	tuntest.Enter(t)
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	dev, err := tun.Open(tun.Options{Name: "eth0", Queues: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sockets := make(chan int, 128)
-	for range cap(sockets) {
-		fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_DGRAM, 0)
-		if errno != 0 {
-			t.Fatal(errno)
-		}
-		sockets <- fd
-	}
-	g, err := shard.NewGroup(shard.Config{
-		Ports: []tap.Port{dev.Queue(0), dev.Queue(1)}, Rules: &fwd.Rules{}, Guest: &fwd.Guest{}, Seed: flow.NewSeed(), Flows: 256,
-		Bypass: shard.Bypass{ToLoopback: true, Socket: func(bool, uint8) int { return <-sockets }},
-		Failed: func(err error) { t.Error(err) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.Start()
-	t.Cleanup(g.Close)
-	return g
-}
 
 // TestPortIsSpread has many peers ask one port: both shards serve some, each
 // peer is served by one, and the port is free afterwards.
 func TestPortIsSpread(t *testing.T) {
 	for _, any := range []string{"127.0.0.1", "::"} {
 		t.Run(any, func(t *testing.T) {
-			g := spreadGroup(t)
+			g := twoShards(t)
 			fd, port := hostSocket(t, any)
 			l := &shard.Listener{FD: fd, Proto: wire.ProtoUDP, Target: 21200}
 			server, err := net.ListenPacket("udp4", "127.0.0.1:21200")
@@ -216,7 +176,7 @@ func hostSocket(t *testing.T, ip string) (fd, port int) {
 // TestSpreadIsBounded: more ports than a socket for each shard is worth have
 // one socket each, and ports that went make room for others.
 func TestSpreadIsBounded(t *testing.T) {
-	g := spreadGroup(t)
+	g := twoShards(t)
 	listen := func(n int) (ls []*shard.Listener, slots []int) {
 		for range n {
 			fd, _ := hostSocket(t, "127.0.0.1")

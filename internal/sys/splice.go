@@ -24,10 +24,15 @@ func Pipe(size int) (r, w, capacity int, err error) {
 }
 
 // Splice moves up to n octets between a socket and a pipe, by reference where
-// the kernel can, and never blocks.
-func Splice(from, to, n int) (int, Errno) {
-	r, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n),
-		unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+// the kernel can, and never blocks. more announces to a stream socket that others
+// follow at once (SPLICE_F_MORE): the kernel keeps what does not fill a segment
+// until then. NoDelay sends it if nothing follows after all.
+func Splice(from, to, n int, more bool) (int, Errno) {
+	flags := uintptr(unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK)
+	if more {
+		flags |= unix.SPLICE_F_MORE
+	}
+	r, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), flags)
 	return int(r), errno
 }
 

@@ -93,7 +93,7 @@ func (r *Relay) letGo(w *way) {
 
 // fill takes bytes from the source into an empty pipe.
 func (r *Relay) fill(w *way, from int) outcome {
-	n, errno := sys.Splice(from, w.pipe.w, w.pipe.size)
+	n, errno := sys.Splice(from, w.pipe.w, w.pipe.size, false)
 	switch {
 	case errno == sys.EAGAIN:
 		w.readable = false
@@ -112,7 +112,7 @@ func (w *way) drain(to int) outcome {
 	if !w.writable {
 		return blocked
 	}
-	n, errno := w.send(to)
+	n, errno := sys.Splice(w.pipe.r, to, w.inPipe, w.more)
 	switch {
 	case errno == sys.EAGAIN:
 		w.writable = false
@@ -122,13 +122,6 @@ func (w *way) drain(to int) outcome {
 	}
 	w.inPipe -= n
 	return moved
-}
-
-func (w *way) send(to int) (int, sys.Errno) {
-	if w.more {
-		return sys.SpliceMore(w.pipe.r, to, w.inPipe)
-	}
-	return sys.Splice(w.pipe.r, to, w.inPipe)
 }
 
 // copy moves bytes without a pipe. They leave the source only when the target
