@@ -4,12 +4,14 @@
 //
 // One pass of a shard's loop:
 //
-//	wait       until the tap, a socket or a peer shard has something
-//	tap        read a batch, classify each frame once (package wire)
-//	translate  hand each protocol its sub-batch (tcpx, udpx, ping)
-//	sockets    give socket events to their flows
-//	timers     expire what is due
-//	flush      one ACK a flow, frames out to the tap
+//	wait      until the tap, a socket, a peer shard or a message is there
+//	messages  do what the control thread asks for
+//	sockets   give socket events to their flows
+//	handed    take the frames that peer shards passed on
+//	tap       read a batch, classify each frame once (package wire), and hand
+//	          each protocol its sub-batch (tcpx, udpx, ping)
+//	timers    expire what is due
+//	flush     one ACK a flow, frames out to the tap
 //
 // A flow belongs to the shard that made it. A frame that comes in at another
 // shard is handed over (ring.Handoff), since affinity of the tap's queues is
@@ -24,11 +26,13 @@ import (
 	"penne/tap"
 )
 
-// Sizes of one process, divided among its shards.
+// Sizes; MaxFlows and maxSpliced are a process's, divided among its shards, the
+// others each shard's.
 const (
-	// MaxFlows is the most TCP and UDP flows each (DESIGN: 2^17).
+	// MaxFlows is the most flows of TCP, and as many of UDP.
 	MaxFlows = 1 << 17
-	// maxSpliced is the most connections of each shard that bypass the tap.
+	// maxSpliced is the most connections that bypass the tap, and as many
+	// UDP flows.
 	maxSpliced = 1 << 16
 	// maxPings is the most ICMP echo identifiers at once.
 	maxPings = 4096
@@ -61,7 +65,8 @@ type Config struct {
 	// Flows bounds the flows of TCP and of UDP over all shards; 0 means
 	// MaxFlows. The caller lowers it to what RLIMIT_NOFILE can serve.
 	Flows int
-	// Pin binds shard i to the i-th CPU that the process may use.
+	// Pin ties shard i to the i-th CPU that the process may use, beginning
+	// anew where there are fewer CPUs than shards.
 	Pin bool
 	// Services are what the guest is told; SetServices replaces them. Nil
 	// stands for the zero Services.

@@ -6,6 +6,7 @@ import (
 
 	"penne/internal/fwd"
 	"penne/internal/stats"
+	"penne/internal/sys"
 	"penne/ring"
 	"penne/shard/flow"
 	"penne/udpx"
@@ -55,7 +56,22 @@ func NewGroup(cfg Config) (*Group, error) {
 		}
 		g.shards = append(g.shards, s)
 	}
+	if cfg.Pin {
+		return g, g.pin()
+	}
 	return g, nil
+}
+
+// pin gives each shard its CPU.
+func (g *Group) pin() error {
+	cpus, err := sys.UsableCPUs()
+	if err != nil {
+		return err
+	}
+	for i, s := range g.shards {
+		s.cpu = cpus[i%len(cpus)]
+	}
+	return nil
 }
 
 // Start lets all shards run.
@@ -157,6 +173,9 @@ func (g *Group) Close() {
 		s.post(func(s *Shard) { s.done = true })
 	}
 	g.running.Wait()
+	for _, s := range g.shards {
+		s.free()
+	}
 	for _, l := range g.listeners {
 		if l != nil {
 			g.unspread(l)

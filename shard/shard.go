@@ -57,6 +57,7 @@ type Shard struct {
 	brisk                    bool   // what was waited for last came within spinTime
 	seen                     uint64 // what had been counted at the last noteActivity
 
+	cpu    int          // the only one to run on; -1 for any
 	wake   int          // eventfd
 	active atomic.Int64 // when frames last came or went: for the control thread
 	asleep atomic.Bool  // about to block, or blocked: peers must signal wake
@@ -65,13 +66,13 @@ type Shard struct {
 
 // mailbox carries the control thread's messages to a shard.
 type mailbox struct {
-	mu    sync.Mutex // guards queue; held for an append or a swap only
+	mu    sync.Mutex // guards queue, and wake at the end; held for a moment only
 	queue []func(*Shard)
 	flag  atomic.Bool // queue may be non-empty
 }
 
 func newShard(id int, cfg *Config, g *Group) (*Shard, error) {
-	s := &Shard{group: g, port: cfg.Ports[id], idle: true, events: make([]sys.Event, eventBatch), pushed: make([]bool, len(cfg.Ports))}
+	s := &Shard{group: g, port: cfg.Ports[id], cpu: -1, idle: true, events: make([]sys.Event, eventBatch), pushed: make([]bool, len(cfg.Ports))}
 	var err error
 	if s.arena, err = ring.NewArena(framesPerShard, uint8(id)); err != nil {
 		return nil, fmt.Errorf("make shard %d: %w", id, err)
@@ -127,6 +128,11 @@ func (s *Shard) translators(cfg *Config, g *Group) (err error) {
 func (s *Shard) run() {
 	runtime.LockOSThread() // never unlocked: the thread ends with the shard
 	sys.BlockThreadSignals()
+	if s.cpu >= 0 {
+		if err := sys.PinThread(s.cpu); err != nil {
+			s.group.fail(err)
+		}
+	}
 	for !s.done {
 		n := s.wait()
 		now := sys.Now()
@@ -336,7 +342,8 @@ func (s *Shard) noteActivity() {
 	}
 }
 
-// close ends every flow, so that peers learn of it, and frees what is owned.
+// close ends every flow, so that peers learn of it, and closes what no peer
+// uses; free does the rest.
 func (s *Shard) close() {
 	s.tcp.Close()
 	s.udp.Close()
@@ -348,8 +355,16 @@ func (s *Shard) close() {
 	}
 	s.env.Out.Flush()
 	s.env.Epoll.Close()
-	sys.Close(s.wake)
 	s.port.Close()
+}
+
+// free gives back what peers use as long as they run: they may still hold
+// frames of ours, and wake us. All threads have ended; messages may still come.
+func (s *Shard) free() {
+	s.mail.mu.Lock()
+	defer s.mail.mu.Unlock()
+	sys.Close(s.wake)
+	s.wake = -1
 	s.arena.Close()
 }
 
@@ -371,9 +386,9 @@ func (s *Shard) takeMail() {
 // post queues fn for the shard's thread and wakes it.
 func (s *Shard) post(fn func(*Shard)) {
 	s.mail.mu.Lock()
+	defer s.mail.mu.Unlock()
 	s.mail.queue = append(s.mail.queue, fn)
 	s.mail.flag.Store(true)
-	s.mail.mu.Unlock()
 	sys.Signal(s.wake)
 }
 

@@ -22,5 +22,15 @@ func UsableCPUs() ([]int, error) {
 	return cpus, nil
 }
 
+// PinThread lets the calling thread, which must be locked, run on one CPU only.
+func PinThread(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("pin thread to CPU %d: %w", cpu, err)
+	}
+	return nil
+}
+
 // Yield lets another thread run on this CPU, if one wants to.
 func Yield() { syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
+	"penne/internal/sys"
 	"penne/test/bed"
 )
 
@@ -114,6 +117,38 @@ func TestTemplateInterface(t *testing.T) {
 		if out := run(t, s, "ip", "route", "show", "10.7.0.0/16"); strings.Contains(out, "via 203.0.113.1 dev "+c.link) != c.routed {
 			t.Errorf("%s: route %q", c.options, out)
 		}
+	}
+}
+
+// TestPin looks at where the threads of the engine may run: each worker on one CPU, the others on any.
+func TestPin(t *testing.T) {
+	b := newBed(t)
+	cpus, err := sys.UsableCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cpus) < 2 {
+		t.Skip("there is but one CPU")
+	}
+	s := attach(t, b, "--pin", "--queues", "2")
+	engine := serving(t, s)
+	if err := syscall.Kill(engine, syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	awaitStderr(t, s, "total") // which all workers have to run for
+	pinned, rest := map[string]int{}, 0
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", engine))
+	for _, file := range tasks {
+		_, list, _ := strings.Cut(readFile(t, file), "Cpus_allowed_list:\t")
+		list, _, _ = strings.Cut(list, "\n")
+		if strings.ContainsAny(list, "-,") {
+			rest++
+			continue
+		}
+		pinned[list]++
+	}
+	if pinned[strconv.Itoa(cpus[0])] != 1 || pinned[strconv.Itoa(cpus[1])] != 1 || len(pinned) != 2 || rest == 0 {
+		t.Errorf("pinned threads: %v, others: %d, CPUs %v", pinned, rest, cpus)
 	}
 }
 

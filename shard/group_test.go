@@ -1,0 +1,99 @@
+package shard
+
+import (
+	"slices"
+	"sync"
+	"testing"
+
+	"penne/internal/fwd"
+	"penne/internal/stats"
+	"penne/internal/sys"
+	"penne/ring"
+	"penne/shard/flow"
+	"penne/tap"
+)
+
+// deadPort is a tap that nothing comes from.
+type deadPort struct{ fd int }
+
+func (p *deadPort) Send([]*ring.Frame)                                {}
+func (p *deadPort) Receive(*ring.Batch, *ring.Pool) (bool, sys.Errno) { return false, 0 }
+func (p *deadPort) FD() int                                           { return p.fd }
+func (p *deadPort) SetCounters(*stats.Counters)                       {}
+func (p *deadPort) Close() error                                      { sys.Close(p.fd); return nil }
+
+// deadGroup is a group of n shards that has not been started.
+func deadGroup(t *testing.T, n int, pin bool) *Group {
+	t.Helper()
+	c := Config{
+		Rules: &fwd.Rules{}, Guest: &fwd.Guest{}, Seed: flow.NewSeed(), Flows: 16, Pin: pin,
+		Failed: func(err error) { t.Error(err) },
+	}
+	for range n {
+		fd, err := sys.NewEventFD()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Ports = append(c.Ports, tap.Port(&deadPort{fd}))
+	}
+	g, err := NewGroup(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// TestPin asks each shard's own thread where it may run.
+func TestPin(t *testing.T) {
+	all, err := sys.UsableCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pin := range []bool{false, true} {
+		n := min(len(all)+1, 16) // the last begins anew
+		g := deadGroup(t, n, pin)
+		g.Start()
+		got := make([][]int, n)
+		var mu sync.Mutex
+		g.ask(func(s *Shard) {
+			cpus, err := sys.UsableCPUs()
+			mu.Lock()
+			defer mu.Unlock()
+			if got[s.env.Shard] = cpus; err != nil {
+				t.Error(err)
+			}
+		})
+		g.Close()
+		for i := range got {
+			want := all
+			if pin {
+				want = []int{all[i%len(all)]}
+			}
+			if !slices.Equal(got[i], want) {
+				t.Errorf("pinned %v: shard %d runs on CPUs %v, want %v", pin, i, got[i], want)
+			}
+		}
+	}
+}
+
+// TestFramesOutliveTheirShard has a shard hold a peer's frame when that one has
+// ended, and messages that come too late.
+func TestFramesOutliveTheirShard(t *testing.T) {
+	g := deadGroup(t, 2, false)
+	f := g.shards[0].env.Pool.Get()
+	f.SetBounds(ring.HeadRoom, 64)
+	f.Bytes()[0] = 7
+	g.shards[0].close()
+	if f.Bytes()[0] != 7 {
+		t.Error("the frame has changed")
+	}
+	sys.Signal(g.shards[0].wake)
+	g.shards[1].close()
+	for _, s := range g.shards {
+		s.free()
+	}
+	g.SocketsReady()
+	if fd := g.shards[0].wake; fd >= 0 {
+		t.Errorf("descriptor %d is closed, and messages signal it", fd)
+	}
+}
