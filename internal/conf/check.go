@@ -65,6 +65,9 @@ func (p *parser) finishLogging() error {
 	case p.debug:
 		log.Verbosity = Debug
 	}
+	if path := p.c.Process.ControlPath; path != "" {
+		p.warnf("--conf-path %s has no effect: forwarded ports cannot be changed at run time yet", path)
+	}
 	if log.Stats != 0 && !p.c.Process.Foreground {
 		return p.fail("--stats needs --foreground")
 	}

@@ -173,7 +173,7 @@ type Process struct {
 	// PIDFile is the path of the PID file (--pid).
 	PIDFile string
 	// ControlPath is the path of the run-time configuration socket
-	// (--conf-path).
+	// (--conf-path), which nothing serves yet: Parse warns of it.
 	ControlPath string
 	// ChrootFallback permits chroot where pivot_root is refused
 	// (--chroot-fallback).

@@ -86,7 +86,7 @@ func (p *parser) generalOptions() []option {
 		{long: "log-size", arg: "BYTES", help: "limit of the log file, oldest lines go first; default 1048576", set: p.logSize},
 		{long: "log-json", help: "log one JSON object per line", set: on(&log.JSON)},
 		{long: "runas", arg: "ID", help: "become UID, UID:GID, LOGIN or LOGIN:GROUP; by default nobody\nif started as root", set: p.runAs},
-		{long: "conf-path", short: "c", arg: "PATH", help: "socket for changing forwarded ports while running", set: p.socketPath(&proc.ControlPath)},
+		{long: "conf-path", short: "c", arg: "PATH", help: "socket for changing forwarded ports at run time; not\nserved yet", set: p.socketPath(&proc.ControlPath)},
 		{long: "chroot-fallback", help: "sandbox by chroot where pivot_root is refused", set: on(&proc.ChrootFallback)},
 		{long: "queues", arg: "N", help: "queues and worker threads, 1 to 16; default 0, one per CPU", set: p.queues},
 		{long: "pin", help: "tie each worker thread to a CPU", set: on(&proc.Pin)},

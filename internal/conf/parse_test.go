@@ -352,6 +352,7 @@ func TestWarnings(t *testing.T) {
 		{"pasta -m 576 -4", ""},
 		{"pasta -m 0", ""},
 		{"pasta -e", ""},
+		{"pasta -c /a -c /b", "--conf-path /b has no effect: forwarded ports cannot be changed at run time yet"},
 		{"pasta --no-copy-routes", "--no-copy-routes is deprecated"},
 		{"pasta --no-copy-addrs", "--no-copy-addrs is deprecated"},
 		{"passt --migrate-exit", "--migrate-exit is deprecated"},
