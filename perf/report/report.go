@@ -98,7 +98,8 @@ func (s *Series) Ratio(peer, against string) (float64, bool) {
 // Verdict is a target's answer for one subject.
 type Verdict string
 
-// The verdicts. Unknown is for what was not measured in this run; it is no pass.
+// The verdicts. Unknown is for what was not measured in this run; it is no pass. A subject with a failed sample misses,
+// however good its others are.
 const (
 	Pass    Verdict = "pass"
 	Miss    Verdict = "MISS"
@@ -113,6 +114,9 @@ type Report struct {
 
 // Judge holds a target against a subject's figures.
 func (r *Report) Judge(s *Series, t Target, subject string) (Verdict, float64) {
+	if len(s.Failures[subject]) > 0 {
+		return Miss, 0
+	}
 	value, ok := s.Median(subject)
 	switch {
 	case t.Row != "":

@@ -25,6 +25,9 @@ func sample() *Report {
 			},
 			{Row: "idle", Metric: "wake-ups", Unit: "1/s", Samples: map[string][]float64{PenneA: {0}, PenneN: {2}},
 				Targets: []Target{Within(0)}},
+			{Row: "rr", Metric: "p50", Unit: "µs", Samples: map[string][]float64{PenneA: {4, 5}},
+				Failures: map[string][]string{PenneA: {"no answer"}, PenneN: {"no answer", "again"}},
+				Targets:  []Target{Within(9)}},
 		},
 	}
 }
@@ -58,6 +61,8 @@ func TestJudge(t *testing.T) {
 		{1, 0, PenneA, Unknown, 0},
 		{2, 0, PenneA, Pass, 0},
 		{2, 0, PenneN, Miss, 2},
+		{3, 0, PenneA, Miss, 0},
+		{3, 0, PenneN, Miss, 0},
 	} {
 		s := r.Series[c.series]
 		v, value := r.Judge(s, s.Targets[c.target], c.subject)
@@ -65,7 +70,7 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s %v of %s: %v %v, want %v %v", s.Name(), s.Targets[c.target], c.subject, v, value, c.verdict, c.value)
 		}
 	}
-	if got := r.Count(PenneA); got[Pass] != 4 || got[Miss] != 0 || got[Unknown] != 1 {
+	if got := r.Count(PenneA); got[Pass] != 4 || got[Miss] != 1 || got[Unknown] != 1 {
 		t.Errorf("count: %v", got)
 	}
 }
@@ -77,12 +82,13 @@ func TestMarkdown(t *testing.T) {
 	}
 	for _, want := range []string{
 		"- a line\n",
-		"- penne-1: 4 targets passed, 0 missed, 1 not measured\n",
+		"- penne-1: 4 targets passed, 1 missed, 1 not measured\n",
 		"| tcp/out | Gbit/s | 100 | 5.00 | 51.0 | 20.0 | 0.51 / 0.20 | 10.2 / 4.00 | " +
 			"≥ 0.4 × direct; ≥ 5 × debian; 0.7 to 1.4 × tcp/in | pass (0.51); pass (10.2); pass (1.00) |" +
 			" MISS (0.20); MISS (4.00); MISS (0.50) |\n",
 		"| tcp/in | Gbit/s |  | failed | 51.0 | 40.0 |  |  | ≥ 1.3 × debian | ? | ? |\n",
 		"| idle wake-ups | 1/s |  |  | 0 | 2.00 |  |  | ≤ 0 | pass (0) | MISS (2.00) |\n",
+		"| rr p50 | µs |  |  | 4.50 (1 failed) | failed |  |  | ≤ 9 | MISS (1 failed) | MISS (2 failed) |\n",
 		"- tcp/in, Debian passt, 1: iperf3: no answer\n",
 	} {
 		if !strings.Contains(b.String(), want) {

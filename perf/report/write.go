@@ -53,12 +53,7 @@ func (r *Report) line(b *strings.Builder, s *Series) {
 	for _, t := range s.Targets {
 		targets = append(targets, t.String())
 		for i, subject := range Subjects {
-			v, value := r.Judge(s, t, subject)
-			text := string(v)
-			if v != Unknown {
-				text += " (" + number(value) + ")"
-			}
-			verdicts[i] = append(verdicts[i], text)
+			verdicts[i] = append(verdicts[i], r.verdict(s, t, subject))
 		}
 	}
 	fmt.Fprintf(b, " %s |", strings.Join(targets, "; "))
@@ -66,6 +61,19 @@ func (r *Report) line(b *strings.Builder, s *Series) {
 		fmt.Fprintf(b, " %s |", strings.Join(v, "; "))
 	}
 	b.WriteString("\n")
+}
+
+// verdict says what Judge found, and from which figure.
+func (r *Report) verdict(s *Series, t Target, subject string) string {
+	v, value := r.Judge(s, t, subject)
+	switch failed := len(s.Failures[subject]); {
+	case failed > 0:
+		return fmt.Sprintf("%s (%d failed)", v, failed)
+	case v == Unknown:
+		return string(v)
+	default:
+		return fmt.Sprintf("%s (%s)", v, number(value))
+	}
 }
 
 func (s *Series) cell(peer string) string {

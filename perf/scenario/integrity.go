@@ -34,42 +34,41 @@ func integrityRows() []Row {
 	})
 }
 
-// checked moves each bytes on every stream at once and gives the number of streams whose sum is wrong.
+// checked moves each bytes on every stream at once and gives the number of streams whose sum is wrong. No two streams
+// carry the same bytes: what is delivered to another than its own shows.
 func (e *Env) checked(direction string, streams int, each int64) (Figures, error) {
-	const seed = 11
-	handle, tool := client.Sink, "upload"
-	if direction == "in" {
-		handle, tool = client.Source(seed, each), "download"
-	}
-	srv, err := e.Bed.Remote.ServeTCP(bed.HostPort(bed.RemoteIP4, strconv.Itoa(freePort())), handle)
-	if err != nil {
-		return nil, err
-	}
-	defer srv.Close()
-	want := bed.PatternSum(seed, each)
-	var (
-		mu     sync.Mutex // guards what follows
-		wrong  int
-		failed []error
-		wg     sync.WaitGroup
-	)
-	for range streams {
-		wg.Go(func() {
-			var o client.Outcome
-			err := e.Session.Tool(&o, tool, srv.Addr.String(), strconv.Itoa(seed), strconv.FormatInt(each, 10))
-			mu.Lock()
-			defer mu.Unlock()
-			if o.Text != "" {
-				err = errors.Join(err, errors.New(o.Text))
-			}
-			failed = append(failed, err)
-			if o.Sum != want || o.Bytes != each {
-				wrong++
-			}
-		})
+	wrong, failed := make([]bool, streams), make([]error, streams)
+	var wg sync.WaitGroup
+	for i := range streams {
+		wg.Go(func() { wrong[i], failed[i] = e.checkedStream(direction, uint64(i), each) })
 	}
 	wg.Wait()
-	return Figures{"": float64(wrong)}, errors.Join(failed...)
+	count := 0
+	for _, w := range wrong {
+		if w {
+			count++
+		}
+	}
+	return Figures{"": float64(count)}, errors.Join(failed...)
+}
+
+// checkedStream moves n bytes of a pattern between inside and a server of its own in remote.
+func (e *Env) checkedStream(direction string, seed uint64, n int64) (wrong bool, err error) {
+	handle, tool := client.Sink, "upload"
+	if direction == "in" {
+		handle, tool = client.Source(seed, n), "download"
+	}
+	srv, err := e.Bed.Remote.ServeTCP(bed.HostPort(bed.RemoteIP4, "0"), handle)
+	if err != nil {
+		return false, err
+	}
+	defer srv.Close()
+	var o client.Outcome
+	err = e.Session.Tool(&o, tool, srv.Addr.String(), strconv.FormatUint(seed, 10), strconv.FormatInt(n, 10))
+	if o.Text != "" {
+		err = errors.Join(err, errors.New(o.Text))
+	}
+	return o.Sum != bed.PatternSum(seed, n) || o.Bytes != n, err
 }
 
 // shortConnections makes 10,000 connections, 32 at a time, each for one line and its echo.

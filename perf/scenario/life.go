@@ -19,11 +19,7 @@ const settle = time.Second
 // lifeRows are start, rest and end.
 func lifeRows() []Row {
 	return []Row{
-		{
-			Name: "start", Peers: tapPeers, Alone: true,
-			Metrics: []Metric{{Unit: "ms", Targets: []report.Target{report.AtMost(1.2, report.Debian)}}},
-			Sample:  (*Env).startTime,
-		},
+		startRow("start", true), startRow("start/no-ports", false),
 		{
 			Name: "idle", Peers: tapPeers, Once: true,
 			Metrics: []Metric{
@@ -41,10 +37,19 @@ func lifeRows() []Row {
 	}
 }
 
+// startRow is `pasta --config-net -f -- true`: bare, as users type it, with the ports that "auto" finds, or with none.
+func startRow(name string, bare bool) Row {
+	return Row{
+		Name: name, Bare: bare, Peers: tapPeers, Alone: true,
+		Metrics: []Metric{{Unit: "ms", Targets: []report.Target{report.AtMost(1.2, report.Debian)}}},
+		Sample:  (*Env).startTime,
+	}
+}
+
 // starts is how many starts one sample is the mean of.
 const starts = 10
 
-// startTime is the time of `pasta --config-net -f -- true`, process creation to its end.
+// startTime is the time from the creation of pasta's process to its end, with true for a command.
 func (e *Env) startTime() (Figures, error) {
 	argv := e.Run.argv(e.Peer, e.Row)
 	program, err := e.Bed.Stage(argv[0])

@@ -29,6 +29,7 @@ type Row struct {
 	Options []string // of pasta, beside the common ones
 	Peers   []string // all of them if empty
 	Metrics []Metric
+	Bare    bool // without -q, and with pasta's own choice of ports
 	Once    bool // one sample per peer is enough: long, or a plain yes or no
 	// Alone means that Sample starts pasta itself.
 	Alone bool
@@ -62,8 +63,8 @@ type Runner struct {
 	web *bed.Proc
 }
 
-// common are the options that every pasta of the table has: forwarding is off unless a row is about it.
-var common = []string{"--config-net", "-f", "-q"}
+// common are the options that every pasta of the table has.
+var common = []string{"--config-net", "-f"}
 
 // noForward switches each kind of forwarding off that a row does not use.
 func noForward(used []string) []string {
@@ -92,7 +93,9 @@ func (r *Runner) argv(peer string, row *Row) []string {
 	if row.MTU != 0 {
 		argv = append(argv, "-m", strconv.Itoa(row.MTU))
 	}
-	argv = append(argv, noForward(row.Options)...)
+	if !row.Bare { // forwarding is off unless the row is about it
+		argv = append(append(argv, "-q"), noForward(row.Options)...)
+	}
 	return append(argv, row.Options...)
 }
 

@@ -36,13 +36,16 @@ func TestArgv(t *testing.T) {
 	r := Runner{Pasta: "/p/pasta", Debian: "/usr/bin/pasta", Queues: 4}
 	row := &Row{MTU: 1500, Options: []string{"-T", "99"}}
 	for peer, want := range map[string]string{
-		report.Debian: "/usr/bin/pasta --config-net -f -q -m 1500 -t none -u none -U none -T 99",
-		report.PenneA: "/p/pasta --config-net -f -q --queues 1 -m 1500 -t none -u none -U none -T 99",
-		report.PenneN: "/p/pasta --config-net -f -q --queues 4 -m 1500 -t none -u none -U none -T 99",
+		report.Debian: "/usr/bin/pasta --config-net -f -m 1500 -q -t none -u none -U none -T 99",
+		report.PenneA: "/p/pasta --config-net -f --queues 1 -m 1500 -q -t none -u none -U none -T 99",
+		report.PenneN: "/p/pasta --config-net -f --queues 4 -m 1500 -q -t none -u none -U none -T 99",
 	} {
 		if got := strings.Join(r.argv(peer, row), " "); got != want {
 			t.Errorf("%s: %s", peer, got)
 		}
+	}
+	if got := strings.Join(r.argv(report.Debian, &Row{Bare: true}), " "); got != "/usr/bin/pasta --config-net -f" {
+		t.Errorf("bare: %s", got)
 	}
 }
 
