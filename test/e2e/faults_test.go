@@ -18,14 +18,11 @@ import (
 // failing runs pasta with options and wants it to fail at once, with status 1 and one line that has all words.
 func failing(t *testing.T, b *bed.Bed, options []string, words ...string) {
 	t.Helper()
-	res := pasta(t, b, append(append([]string{"--config-net", "-f"}, options...), "--", "true")...)
-	last := res.Stderr[strings.LastIndex(strings.TrimSuffix(res.Stderr, "\n"), "\n")+1:]
-	if res.Status != 1 || res.Stdout != "" {
-		t.Errorf("%v: status %d, stdout %q, stderr %q", options, res.Status, res.Stdout, res.Stderr)
-	}
+	res := pasta(t, b, append(append([]string{"--config-net", "-f", "-q"}, options...), "--", "true")...)
+	wantOneLine(t, res, options)
 	for _, w := range words {
-		if !strings.Contains(last, w) {
-			t.Errorf("%v: no %q in %q", options, w, last)
+		if !strings.Contains(res.Stderr, w) {
+			t.Errorf("%v: no %q in %q", options, w, res.Stderr)
 		}
 	}
 }

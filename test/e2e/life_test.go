@@ -48,10 +48,16 @@ func TestBadValuesFailWithOneReason(t *testing.T) {
 		{"-m", "66000"}, {"-m", "x"}, {"-a", "1.2.3"}, {"-g", "nowhere"}, {"-i", "nosuchlink"}, {"-M", "zz"},
 		{"--netns", "/no/such/namespace"}, {"-t", "70000"}, {"-t", "9-3"},
 	} {
-		res := pasta(t, b, append(append([]string{"--config-net", "-f"}, argv...), "--", "true")...)
-		if res.Status != 1 || res.Stderr == "" {
-			t.Errorf("%v: status %d, stderr %q", argv, res.Status, res.Stderr)
-		}
+		res := pasta(t, b, append(append([]string{"--config-net", "-f", "-q"}, argv...), "--", "true")...)
+		wantOneLine(t, res, argv)
+	}
+}
+
+// wantOneLine wants a failure that says one thing, and nothing else.
+func wantOneLine(t *testing.T, res bed.Result, argv []string) {
+	t.Helper()
+	if line, rest, _ := strings.Cut(res.Stderr, "\n"); res.Status != 1 || line == "" || rest != "" || res.Stdout != "" {
+		t.Errorf("%v: status %d, stdout %q, stderr %q, want one line there", argv, res.Status, res.Stdout, res.Stderr)
 	}
 }
 

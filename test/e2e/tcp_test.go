@@ -71,6 +71,7 @@ func wantBytes(t *testing.T, o client.Outcome, seed uint64, n int64) {
 	}
 }
 
+// TestTCPParallelTransfers has streams of different bytes each: what reaches another than its own shows.
 func TestTCPParallelTransfers(t *testing.T) {
 	const (
 		n       = 4 << 20
@@ -78,20 +79,19 @@ func TestTCPParallelTransfers(t *testing.T) {
 	)
 	b, s := connect(t)
 	eachFamily(t, func(t *testing.T, f family) {
-		up := serve(t, b.Remote, f.remote, client.Sink)
-		down := serve(t, b.Remote, f.remote, client.Source(9, n))
+		up := serve(t, b.Remote, f.remote, client.Sink).Addr.String()
 		var wg sync.WaitGroup
 		for i := range streams {
+			seed := uint64(i)
+			args := []string{up, strconv.Itoa(i), strconv.Itoa(n)}
+			name := "upload"
+			if i%2 == 1 {
+				args[0] = serve(t, b.Remote, f.remote, client.Source(seed, n)).Addr.String()
+				name = "download"
+			}
 			wg.Go(func() {
 				var o client.Outcome
-				seed, err := uint64(9), error(nil)
-				if i%2 == 0 {
-					seed = uint64(i)
-					err = s.Tool(&o, "upload", up.Addr.String(), strconv.Itoa(i), strconv.Itoa(n))
-				} else {
-					err = s.Tool(&o, "download", down.Addr.String())
-				}
-				if err != nil {
+				if err := s.Tool(&o, name, args...); err != nil {
 					t.Error(err)
 					return
 				}
