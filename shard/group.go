@@ -150,6 +150,10 @@ func (g *Group) ask(fn func(*Shard)) {
 	wg.Wait()
 }
 
+// HoldsUDP tells whether flows of the guest's UDP port hold the host's port of
+// the same number, which a listener then has to share with them.
+func (g *Group) HoldsUDP(port uint16) bool { return g.ports.Holds(port) }
+
 // LastActive is a number that changes when any shard has had something to do.
 func (g *Group) LastActive() int64 {
 	last := int64(0)

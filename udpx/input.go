@@ -190,7 +190,7 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 		sys.GroDatagrams(fd)
 	}
 	if at != nil {
-		errno = u.bindAt(r, at)
+		errno = u.bindAt(r, u.table.Key(slot), at)
 		at.refused = errno != 0
 	} else {
 		errno = u.bindOut(r, u.table.Key(slot))
@@ -220,11 +220,16 @@ func (u *UDP) bindOut(r *record, key *flow.Key) sys.Errno {
 	if alone {
 		return b.bind(0)
 	}
-	side := flow.Key{Guest: key.Guest, GuestPort: key.GuestPort, Proto: key.Proto}
-	b.tag = uint32(u.table.Hash(&side))
+	b.tag = u.tagOf(key)
 	port, errno := u.ports.bind(&b)
 	r.hostPort, r.claimed = port, port != 0
 	return errno
+}
+
+// tagOf is the tag of the guest's address and port in key.
+func (u *UDP) tagOf(key *flow.Key) uint32 {
+	side := flow.Key{Guest: key.Guest, GuestPort: key.GuestPort, Proto: key.Proto}
+	return tagOf(u.table.Hash(&side), key.GuestPort)
 }
 
 // twin tells whether the guest's port has a flow to the same peer under another

@@ -294,7 +294,7 @@ func (u *UDP) admit(l *listener, key *flow.Key, hash uint64, peer *wire.Addr, at
 
 // bindAt binds the socket of a flow that starts on the host to where its first
 // datagram came to, together with the listener.
-func (u *UDP) bindAt(r *record, at *local) sys.Errno {
+func (u *UDP) bindAt(r *record, key *flow.Key, at *local) sys.Errno {
 	sys.ReuseAddress(r.fd, true)
 	r.hostPort = at.port
 	if at.device != "" {
@@ -304,5 +304,9 @@ func (u *UDP) bindAt(r *record, at *local) sys.Errno {
 	}
 	var sa sys.Sockaddr
 	sa.SetInet((*[16]byte)(&at.addr), at.addr.Is4(), at.port, at.scope)
-	return sys.Bind(r.fd, &sa)
+	errno := sys.Bind(r.fd, &sa)
+	if errno == 0 {
+		r.claimed = u.ports.join(!r.peer.Is4(), at.port, u.tagOf(key))
+	}
+	return errno
 }

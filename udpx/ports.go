@@ -24,8 +24,8 @@ import (
 // sockets of further flows can join it.
 type Ports struct {
 	// claim is, by family and host port: lock bit, number of flows, and the
-	// tag of the guest's address and port. A megabyte of address space, of
-	// which ports that are used touch a page each.
+	// tag of the guest's address and port (see tagOf). A megabyte of address
+	// space, of which ports that are used touch a page each.
 	claim [2][1 << 16]atomic.Uint64
 	// listen is, by family and host port, the number of listeners and the
 	// guest's port they forward to.
@@ -53,13 +53,17 @@ func family(v6 bool) int {
 	return 0
 }
 
+// tagOf stands for an address and port of the guest, whose hash is given: the
+// port is in the low half.
+func tagOf(hash uint64, guest uint16) uint32 { return uint32(hash)<<16 | uint32(guest) }
+
 // binding is a wish for a host port.
 type binding struct {
 	fd    int
 	addr  wire.Addr // local address, unspecified for any
 	scope uint32
 	guest uint16 // the guest's port
-	tag   uint32 // hash of the guest's address and port
+	tag   uint32 // see tagOf
 	v6    bool
 	// reuse tells that SO_REUSEADDR is set on fd.
 	reuse bool
@@ -153,6 +157,35 @@ func (b *binding) join(h uint16, w uint64, listened bool) sys.Errno {
 		b.share(true)
 	}
 	return errno
+}
+
+// join claims host port h for a flow whose socket was bound together with a
+// listener's, unless it is claimed for another port of the guest, and tells
+// whether it did.
+func (p *Ports) join(v6 bool, h uint16, tag uint32) bool {
+	fam := family(v6)
+	w := p.acquire(fam, h)
+	ok := w < portOne || uint32(w) == tag
+	if ok {
+		w = (w+portOne)>>32<<32 | uint64(tag)
+		if h != uint16(tag) {
+			p.moved.Add(1)
+		}
+	}
+	p.claim[fam][h].Store(w)
+	return ok
+}
+
+// Holds tells whether flows of the guest's port hold the host's port of the
+// same number, in either family. No other program has it for itself then, and
+// a listener may be bound to it with SO_REUSEADDR. Safe for concurrent use.
+func (p *Ports) Holds(port uint16) bool {
+	for fam := range p.claim {
+		if w := p.claim[fam][port].Load() &^ portLock; w >= portOne && uint16(w) == port {
+			return true
+		}
+	}
+	return false
 }
 
 // release ends one flow's claim of port for the guest's port guest, after the

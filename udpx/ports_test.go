@@ -224,3 +224,51 @@ func TestOutboundAddress(t *testing.T) {
 		t.Errorf("seen as %v", from)
 	}
 }
+
+// TestListenerJoinsFlows binds a listener to a port from which the guest has sent already, and again after peers have
+// come in by it.
+func TestListenerJoinsFlows(t *testing.T) {
+	eachSide(t, func(t *testing.T, s side) {
+		r, srv := newRig(t), newServer(t, s)
+		const port = 20057
+		options := sys.ListenOptions{V4: true, V6: true, Port: port, Datagram: true, Share: true}
+		r.out(s.datagram(port, srv.port(), []byte("first")))
+		if from := srv.expect([]byte("first")); from.Port() != port {
+			t.Fatalf("seen as %v", from)
+		}
+		for range 2 { // the second time, peers' flows hold it as well
+			if !r.u.ports.Holds(port) || r.u.ports.Holds(port+1) {
+				t.Fatal("not known who holds the port")
+			}
+			fd, err := sys.Listener(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := r.listen(fd, Listener{GuestPort: port})
+			stranger := newServer(t, s)
+			stranger.reply([]byte("hello"), to(s.loopback, port))
+			o := r.in()
+			r.check(&o, back(s.datagram(port, stranger.port(), nil), []byte("hello")))
+			r.u.Unlisten(id)
+			sys.Close(fd)
+		}
+		r.u.table.All(func(slot int32) {
+			if r.u.rec[slot].peerPort == srv.port() {
+				r.u.drop(slot)
+			}
+		})
+		if !r.u.ports.Holds(port) {
+			t.Error("peers' flows do not hold the port")
+		}
+		r.u.table.All(r.u.drop)
+		if r.u.ports.Holds(port) || r.u.ports.moved.Load() != 0 {
+			t.Error("held after the last flow")
+		}
+		options.Share = false
+		if fd, err := sys.Listener(options); err != nil {
+			t.Errorf("not free after the last flow: %v", err)
+		} else {
+			sys.Close(fd)
+		}
+	})
+}

@@ -42,7 +42,11 @@ type lane struct {
 	taken portscan.Ports // ports of bound
 	// refused are ports that "auto" could not bind: in use, or not allowed.
 	refused portscan.Ports
-	room    int // sockets that "all" may have
+	// holds tells whether flows of the guest's port hold the host's port of
+	// the same number: it may have sent before it was found to be bound. Nil
+	// where that cannot be.
+	holds func(port uint16) bool
+	room  int // sockets that "all" may have
 	patience
 	log *log.Log
 }
@@ -235,7 +239,12 @@ func (n *lane) socket(r conf.PortRule, port uint16) (int, error) {
 	}
 	o := listenOptions(&r, port, n.v4, n.v6)
 	o.Datagram, o.Freebind = n.proto == wire.ProtoUDP, n.freebind
-	return sys.Listener(o)
+	fd, err := sys.Listener(o)
+	if errors.Is(err, syscall.EADDRINUSE) && n.holds != nil && n.holds(port) {
+		o.Share = true
+		return sys.Listener(o)
+	}
+	return fd, err
 }
 
 // listenOptions says where to bind a port of a rule. No address means any of the

@@ -54,7 +54,7 @@ func (e *engine) bindPorts() error {
 	here := func(fn func() error) error { return fn() }
 	lanes := []lane{
 		{proto: wire.ProtoTCP, specs: f.TCPIn, run: here, low: e.lowPorts(true)},
-		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, low: e.lowPorts(false)},
+		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, low: e.lowPorts(false), holds: e.group.HoldsUDP},
 		{proto: wire.ProtoTCP, specs: f.TCPOut, run: e.inside.Do, inside: true},
 		{proto: wire.ProtoUDP, specs: f.UDPOut, run: e.inside.Do, inside: true},
 	}

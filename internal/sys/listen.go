@@ -10,6 +10,7 @@ type ListenOptions struct {
 	Port     uint16
 	Datagram bool
 	Freebind bool // IP_FREEBIND: the address need not exist yet
+	Share    bool // datagrams: together with sockets that have SO_REUSEADDR
 }
 
 // listenBacklog is cut down by the kernel to net.core.somaxconn.
@@ -47,7 +48,7 @@ func (o *ListenOptions) bind(fd int, v4 bool) error {
 		level, name, value int
 	}{
 		// A restart may bind while old connections are in TIME-WAIT.
-		{!o.Datagram, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
+		{!o.Datagram || o.Share, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
 		{!v4, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, btoi(o.Addr != [16]byte{} || !o.V4)},
 		{o.Freebind, unix.IPPROTO_IP, unix.IP_FREEBIND, 1},
 	} {

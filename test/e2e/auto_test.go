@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"fmt"
+	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -133,4 +136,45 @@ func TestAutoLeavesOthersPortsAlone(t *testing.T) {
 	await(t, host, "tcp", at(lo4, 8701))
 	stop()
 	await(t, host, "tcp", at(lo4, 8700))
+}
+
+var _ = bed.Register("speak", speakTool)
+
+// speakTool sends a datagram from a port before it serves there: PEER ADDR.
+func speakTool(args []string) (any, error) {
+	c, err := net.ListenPacket("udp", args[1])
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.WriteTo([]byte("hello"), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(args[0]))); err != nil {
+		return nil, err
+	}
+	go serveDatagrams(c, "who")
+	fmt.Println("ready")
+	return bed.Forever()
+}
+
+// TestAutoWithAServerThatSpeaksFirst has one that sends from its port before that can have been found: others than
+// its peer are let in too, and let in again when it comes back while they are still remembered.
+func TestAutoWithAServerThatSpeaksFirst(t *testing.T) {
+	b, host, remote := portsBed(t)
+	s := forward(t, b, "-t", "none", "-T", "none", "-U", "none")
+	eachFamily(t, func(t *testing.T, f family) {
+		serveIn(t, remote, "udp", "who", at(f.remote, 8900))
+		for range 2 {
+			stop, err := s.BackgroundTool("^ready", "speak", at(f.remote, 8900), ":8901")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, client := range []*bed.Session{host, remote} {
+				for range 2 {
+					if a := await(t, client, "udp", at(f.host, 8901)); a.localPort() != 8901 {
+						t.Errorf("led to %+v", a)
+					}
+				}
+			}
+			stop()
+			awaitRefusal(t, remote, "udp", at(f.host, 8901))
+		}
+	})
 }
