@@ -282,7 +282,7 @@ func (s *Shard) toTap(fd int, peer *wire.Addr, port uint16, l *Listener) {
 	from, ok := s.env.Rules.ToGuest(peer, s.env.Guest)
 	to := l.ToAddr
 	if to.IsZero() {
-		to = s.env.Guest.Addr(peer, s.env.Rules)
+		to = s.env.Guest.OnLink(peer, s.env.Rules)
 	}
 	if !ok || to.IsZero() {
 		s.count.Drop(stats.BadSource)

@@ -246,7 +246,7 @@ func (u *UDP) inboundKey(l *listener, peer *wire.Addr, port uint16) (key flow.Ke
 	}
 	to := l.Guest
 	if to.IsZero() {
-		to = u.env.Guest.Addr(peer, u.env.Rules)
+		to = u.env.Guest.OnLink(peer, u.env.Rules)
 	}
 	if to.IsZero() || to.Is4() != from.Is4() {
 		return key, false

@@ -98,3 +98,13 @@ func (g *Guest) Addr(peer *wire.Addr, r *Rules) wire.Addr {
 	}
 	return r.Of(peer).Guest
 }
+
+// OnLink is Addr for frames: they reach the guest's link-local address without a
+// scope, and in local mode it has no other of IPv6.
+func (g *Guest) OnLink(peer *wire.Addr, r *Rules) wire.Addr {
+	to := g.Addr(peer, r)
+	if a := g.ll6.last.Load(); a != nil && to.IsZero() && !peer.Is4() {
+		return *a
+	}
+	return to
+}

@@ -146,6 +146,27 @@ func TestGuestRemembersWhatItMay(t *testing.T) {
 	}
 }
 
+// TestGuestOnLink has guests whose only address of IPv6 is a link-local one, which they may not have used yet.
+func TestGuestOnLink(t *testing.T) {
+	r := rules()
+	own, peer4, peer6 := a("fe80::5"), a("127.0.0.1"), a("::1")
+	for _, c := range []struct{ guest4, guest6, seen, want4, want6 string }{
+		{"192.0.2.2", "2001:db8::2", "", "192.0.2.2", "2001:db8::2"},
+		{"192.0.2.2", "2001:db8::2", "fe80::5", "192.0.2.2", "2001:db8::2"},
+		{"", "", "", "", ""},
+		{"", "", "fe80::5", "", "fe80::5"},
+	} {
+		var g Guest
+		if c.seen != "" {
+			g.SawAddr(&own)
+		}
+		r.V4.Guest, r.V6.Guest = a(c.guest4), a(c.guest6)
+		if to4, to6 := g.OnLink(&peer4, r), g.OnLink(&peer6, r); to4 != a(c.want4) || to6 != a(c.want6) {
+			t.Errorf("%+v: %v and %v", c, to4, to6)
+		}
+	}
+}
+
 // TestGuestTurnsNoAlloc: a guest that uses a few addresses by turns makes no garbage.
 func TestGuestTurnsNoAlloc(t *testing.T) {
 	var g Guest

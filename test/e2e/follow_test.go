@@ -180,14 +180,44 @@ func TestLinkGoesAndComes(t *testing.T) {
 	reached("after that interface went")
 }
 
+// localWays are the addresses of a namespace whose host has no network, and of the router that leads to the host.
+var localWays = []struct{ flag, guest, gateway, zone, loopback string }{
+	{"-4", "169.254.2.1", "169.254.2.2", "", lo4},
+	{"-6", "fe80::", "fe80::1", "%tap0", lo6},
+}
+
+// TestLocalMode has nothing but the host and what is inside to talk to each other. Ports are published past the bypass,
+// which has nothing to do with addresses.
+func TestLocalMode(t *testing.T) {
+	b, host, _ := portsBed(t)
+	onHost(t, b, "addr", "flush", "dev", bed.Link)
+	s := forward(t, b, "-t", "8000", "-u", "8000", "-T", "none", "-U", "none", "--no-splice")
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, host, network, "who", at(lo4, 7000), at(lo6, 7000))
+		serveIn(t, s, network, "who", ":8000")
+	}
+	for _, w := range localWays {
+		if out := run(t, s, "ip", w.flag, "route"); !strings.Contains(out, "default via "+w.gateway+" dev tap0") {
+			t.Errorf("routes: %s", out)
+		}
+		for _, network := range []string{"tcp", "udp"} {
+			if a := ask(t, s, network, at(w.gateway+w.zone, 7000)); a.localIP() != w.loopback || !strings.HasPrefix(ipOf(a.From), w.guest) {
+				t.Errorf("%s to the host: %+v", network, a)
+			}
+			if a := ask(t, host, network, at(w.loopback, 8000)); a.remoteIP() != w.gateway || !strings.HasPrefix(a.localIP(), w.guest) {
+				t.Errorf("%s from the host: %+v", network, a)
+			}
+		}
+	}
+}
+
 // TestHostBootsWithoutNetwork starts before there is any.
 func TestHostBootsWithoutNetwork(t *testing.T) {
 	b := newBed(t)
 	onHost(t, b, "addr", "flush", "dev", bed.Link)
 	s := attach(t, b)
-	links := addresses(t, s)
-	if got := links["tap0"].globals(); got != "" {
-		t.Errorf("global addresses without a network: %s", got)
+	if tap, ok := addresses(t, s)["tap0"]; !ok || tap.globals() != "" {
+		t.Errorf("tap0 without a network: %+v", tap)
 	}
 	for _, f := range []struct{ flag, prefix, gateway string }{
 		{"-4", bed.HostIP4 + "/24", bed.GatewayIP4}, {"-6", bed.HostIP6 + "/64", bed.GatewayIP6},
