@@ -216,6 +216,7 @@ func (u *UDP) bindOut(r *record, key *flow.Key) sys.Errno {
 		if errno := outbound(&b, out); errno != 0 {
 			return errno
 		}
+		b.scope = u.env.Rules.ScopeOf(&b.addr)
 	}
 	if alone {
 		return b.bind(0)

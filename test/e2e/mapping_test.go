@@ -155,6 +155,23 @@ func TestLinkLocal(t *testing.T) {
 	}
 }
 
+// TestLinkLocalSource has -o name a link-local address, which no socket is bound to without its interface.
+func TestLinkLocalSource(t *testing.T) {
+	const hostAddr, remoteAddr = "fe80::a:2", "fe80::a:3"
+	b := newBed(t)
+	addLinkLocal(t, b.Host, hostAddr)
+	addLinkLocal(t, b.Remote, remoteAddr)
+	s, remote := attach(t, b, "-o", hostAddr), direct(t, b, b.Remote)
+	zone := "%" + bed.Link
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, remote, network, "who", at(remoteAddr+zone, 8001))
+		if a := ask(t, s, network, at(remoteAddr+zone, 8001)); a.remoteIP() != hostAddr {
+			t.Errorf("by %s: %+v, want %s", network, a, hostAddr)
+		}
+	}
+	run(t, s, "ping", "-c1", "-W20", remoteAddr+zone)
+}
+
 // TestMulticastGoesNowhere sends to groups, which no socket of ours may stand for, and to broadcast addresses;
 // forwarding goes on.
 func TestMulticastGoesNowhere(t *testing.T) {

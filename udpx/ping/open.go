@@ -103,10 +103,11 @@ func (p *Ping) bind(r *record, ident uint16) sys.Errno {
 		}
 	}
 	var sa sys.Sockaddr
-	sa.SetInet((*[16]byte)(&addr), v4, ident, 0)
+	scope := p.env.Rules.ScopeOf(&addr)
+	sa.SetInet((*[16]byte)(&addr), v4, ident, scope)
 	errno := sys.Bind(r.fd, &sa)
 	if errno == sys.EADDRINUSE || errno == sys.EACCES || errno == sys.EPERM {
-		sa.SetInet((*[16]byte)(&addr), v4, 0, 0)
+		sa.SetInet((*[16]byte)(&addr), v4, 0, scope)
 		errno = sys.Bind(r.fd, &sa)
 	}
 	return errno
