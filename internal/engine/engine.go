@@ -77,10 +77,12 @@ func Serve(ctx context.Context, c *conf.Config, h *netns.Handles) error {
 }
 
 // start sets everything up, in the order in which one thing needs the other.
+// Shards come after the ports, which fail more often: a capture file is emptied
+// with them.
 func (e *engine) start() error {
 	limitRuntime(e.queues())
 	for _, step := range []func() error{
-		e.readHost, e.openTap, e.makeShards, e.openInside, e.bindPorts, e.openAuto, e.sandbox,
+		e.readHost, e.openTap, e.openInside, e.bindPorts, e.makeShards, e.openAuto, e.sandbox,
 	} {
 		if err := step(); err != nil {
 			return withHint(err)

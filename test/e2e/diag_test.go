@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -166,6 +168,25 @@ func TestCaptureThatCannotBe(t *testing.T) {
 	res := pasta(t, b, append(quiet, "--pcap", "/rigatoni/pcap", "--", "echo", "ran")...)
 	if res.Status != 1 || res.Stdout != "" || strings.Count(res.Stderr, "\n") != 1 || !strings.Contains(res.Stderr, "/rigatoni/pcap") {
 		t.Errorf("status %d, %q, %q", res.Status, res.Stdout, res.Stderr)
+	}
+}
+
+// TestCaptureOfAFailedStart leaves an older capture alone, and makes no new one.
+func TestCaptureOfAFailedStart(t *testing.T) {
+	b := newBed(t)
+	file := scratch(t, b, "pcap")
+	argv := append(quiet, "-t", "192.0.2.99/8000", "--pcap", file, "--", "true")
+	res := pasta(t, b, argv...)
+	if _, err := os.Stat(file); res.Status != 1 || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("status %d, %q, file: %v", res.Status, res.Stderr, err)
+	}
+	if res := pasta(t, b, append(quiet, "--pcap", file, "--", "ping", "-c1", bed.RemoteIP4)...); res.Status != 0 {
+		t.Fatal(res.Stderr)
+	}
+	before := readFile(t, file)
+	pasta(t, b, argv...)
+	if after := readFile(t, file); after != before {
+		t.Errorf("%d of %d octets are left", len(after), len(before))
 	}
 }
 
