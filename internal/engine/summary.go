@@ -7,6 +7,7 @@ import (
 	"penne/internal/fwd"
 	"penne/internal/nl"
 	"penne/internal/wire"
+	"penne/tap/tun"
 )
 
 // summary logs what was found and set up, for people.
@@ -24,11 +25,35 @@ func (e *engine) describeLink() string {
 	if e.device == nil {
 		return "no tap: loopback is forwarded, nothing else"
 	}
-	queues := "1 queue"
-	if n := e.device.Queues(); n > 1 {
-		queues = fmt.Sprintf("%d queues", n)
+	wanted := e.queues()
+	if e.conf.Pasta.FD > 0 { // which is one, unless somebody expects more
+		wanted = e.conf.Process.Queues
 	}
-	return fmt.Sprintf("tap %s with %s", e.device.Name(), queues)
+	return describeTap(e.device.Name(), e.device.Queues(), wanted, e.device.Caps())
+}
+
+// describeTap also says what the kernel did not give.
+func describeTap(name string, queues, wanted int, c tun.Caps) string {
+	s := fmt.Sprintf("tap %s with %d queue", name, queues)
+	if queues > 1 {
+		s += "s"
+	}
+	if queues < wanted {
+		s += fmt.Sprintf(" (%d wanted)", wanted)
+	}
+	var without []string
+	for _, x := range [...]struct {
+		has  bool
+		what string
+	}{{c.Csum, "checksum offload"}, {c.TSO, "TSO"}, {c.USO, "USO"}} {
+		if !x.has {
+			without = append(without, x.what)
+		}
+	}
+	if len(without) > 0 {
+		s += ", without " + strings.Join(without, ", ")
+	}
+	return s
 }
 
 // describeNetwork logs the addresses of both families.
