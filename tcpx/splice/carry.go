@@ -38,6 +38,9 @@ func (r *Relay) carry(c *conn, side int) (more, ok bool) {
 		}
 		r.letGo(w)
 		if w.ended {
+			if c.ways[1-side].told {
+				return false, false // no FIN, though it reads like one
+			}
 			w.shut = true
 			sys.Shutdown(to, sys.SHUT_WR)
 			return false, true
@@ -100,6 +103,7 @@ func (r *Relay) fill(w *way, from int) outcome {
 		r.letGo(w)
 		return blocked
 	case errno != 0:
+		w.ended = true // without a FIN
 		return failed
 	}
 	w.inPipe, w.ended = n, n == 0
@@ -113,15 +117,23 @@ func (w *way) drain(to int) outcome {
 		return blocked
 	}
 	n, errno := sys.Splice(w.pipe.r, to, w.inPipe, w.more)
-	switch {
-	case errno == sys.EAGAIN:
-		w.writable = false
-		return blocked
-	case errno != 0:
-		return failed
+	if errno != 0 {
+		return w.refused(errno)
 	}
 	w.inPipe -= n
 	return moved
+}
+
+// refused is called when the target takes nothing. It tells of a reset once:
+// EPIPE stands for one behind a FIN, which is still to be read, all else for
+// one without.
+func (w *way) refused(errno sys.Errno) outcome {
+	if errno == sys.EAGAIN {
+		w.writable = false
+		return blocked
+	}
+	w.told = w.told || errno != sys.EPIPE
+	return failed
 }
 
 // copy moves bytes without a pipe. They leave the source only when the target
@@ -142,6 +154,7 @@ func (r *Relay) copy(w *way, from, to int) outcome {
 		w.readable = false
 		return blocked
 	case errno != 0:
+		w.ended = true // without a FIN
 		return failed
 	case n == 0:
 		w.ended = true
@@ -149,12 +162,8 @@ func (r *Relay) copy(w *way, from, to int) outcome {
 	}
 	sys.SetIovec(&r.scratchIov[0], r.scratch[:n])
 	sent, errno := sys.SendIov(to, r.scratchIov[:])
-	switch {
-	case errno == sys.EAGAIN:
-		w.writable = false
-		return blocked
-	case errno != 0:
-		return failed
+	if errno != 0 {
+		return w.refused(errno)
 	}
 	w.writable = sent == n
 	w.taken += sent

@@ -31,6 +31,7 @@ type way struct {
 	shut     bool // and the target was told
 	more     bool // the pipe was filled: its last bytes went out as not the last
 	urgent   bool // urgent data came: splice(2) cannot pass it
+	told     bool // writing told of the target's reset: reading from it will not
 	inPipe   int
 	taken    int // octets, in this turn
 }
@@ -43,6 +44,7 @@ type conn struct {
 	gen        uint32
 	live       bool
 	connecting bool
+	failed     bool // a socket has an error: what came before it is carried, then both are reset
 	busy       bool // its turn was cut short: it goes on in the next pass
 }
 
@@ -84,7 +86,7 @@ const receiveBuffer = 1 << 18
 
 // Open joins the accepted socket a to the socket b, whose connect has begun and
 // may still be in progress. Both are the relay's from now on; when it has no
-// room, both are reset.
+// room, a is reset and b closed.
 func (r *Relay) Open(a, b int) {
 	id := r.free.Take()
 	if id < 0 {
@@ -122,11 +124,10 @@ func (r *Relay) Event(tok flow.Token, bits uint32) {
 		return
 	}
 	if bits&sys.EPOLLERR != 0 {
-		r.reset(id) // refused, or reset by the peer: the other one learns the same
-		return
+		c.fail() // refused, or reset by the peer: the other one learns the same
 	}
 	if c.connecting && side == connected {
-		if bits&sys.EPOLLOUT == 0 {
+		if bits&(sys.EPOLLOUT|sys.EPOLLERR) == 0 {
 			return
 		}
 		c.connecting = false
@@ -162,6 +163,16 @@ func (r *Relay) Flush() {
 	}
 }
 
+// fail notes that a socket has an error. What its peer had sent before is still
+// there, and goes to the other peer, as it would if the two were connected. What
+// that one's receive buffer has no room for would be lost then as well.
+func (c *conn) fail() {
+	c.failed = true
+	for i := range c.ways {
+		c.ways[i].readable, c.ways[i].writable = true, true
+	}
+}
+
 // move carries what can be carried both ways.
 func (r *Relay) move(id int32) {
 	c := &r.conns[id]
@@ -169,9 +180,9 @@ func (r *Relay) move(id int32) {
 	for side := range c.ways {
 		again, ok := r.carry(c, side)
 		r.env.Count.SplicedBytes += uint64(c.ways[side].taken)
-		if !ok {
-			r.reset(id)
-			return
+		if !ok && !c.failed {
+			c.fail()
+			again = true // the other way may have had its turn
 		}
 		more = more || again
 	}
@@ -180,6 +191,8 @@ func (r *Relay) move(id int32) {
 		r.close(id)
 	case more && !c.busy:
 		c.busy, c.next, r.busy = true, r.busy, id
+	case !more && c.failed:
+		r.reset(id)
 	}
 }
 
