@@ -1,6 +1,7 @@
 package tcpx
 
 import (
+	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
 )
@@ -35,8 +36,8 @@ type conn struct {
 	rdhup    bool // the end of the stream is there, behind what can be peeked
 	urgent   bool // urgent data: short reads do not mean that all was read
 	blocked  bool // it refused octets: EPOLLOUT follows
-	failed   bool // it failed, and the guest must be told
-	dying    bool // the guest is being told: what was readable goes first
+	failed   bool // it failed, and the guest must be told: what was readable goes first
+	cut      bool // it failed without a FIN before that: its end is none
 	rest     bool // when octets last left it, others remained
 	shut     bool // our FIN went to it: shutdown(SHUT_WR)
 	lowRTT   bool // its path is so short that reflecting is not worth while
@@ -101,6 +102,12 @@ type conn struct {
 // reset makes c an unused record, but leaves it where it is in the work list.
 func (c *conn) reset() {
 	*c = conn{slot: c.slot, next: c.next, queued: c.queued, fd: -1}
+}
+
+// fail notes that the host socket has failed. EPIPE stands for a reset behind
+// the remote's FIN, which is still to be passed on.
+func (c *conn) fail(errno sys.Errno) {
+	c.failed, c.cut = true, c.cut || errno != sys.EPIPE
 }
 
 // v4 tells the family on the guest's side.

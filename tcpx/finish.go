@@ -86,7 +86,7 @@ func (t *TCP) abort(c *conn) {
 // it had sent before.
 func (t *TCP) hostFailed(c *conn) {
 	if c.state == open {
-		c.dying, c.rdhup, c.readable = true, false, !c.finSent
+		c.readable, c.rdhup = !c.finSent, !c.cut
 		t.discard(c)
 		t.pump(c)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +12,8 @@ import (
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
+	"penne/ring"
+	"penne/test/guest"
 )
 
 // TestGuestEnds walks CLOSE-WAIT and LAST-ACK, with data from the host after
@@ -334,32 +337,111 @@ func TestHostGone(t *testing.T) {
 	}
 }
 
+// TestHostResetsHandshake: the guest's connection opens before it is reset, as
+// it would have without us between, and what came in that time arrives. A guest
+// that does not answer is given up soon.
 func TestHostResetsHandshake(t *testing.T) {
-	r := newRig(t, false, Config{})
-	g := r.dial()
-	g.SYN()
-	g.Next()
-	host, err := r.ln.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
+	for _, data := range []string{"", "goodbye"} {
+		for _, inOne := range []bool{false, true} { // connect, octets and reset are one event
+			r := newRig(t, false, Config{})
+			g := r.dial()
+			g.SYN()
+			if !inOne {
+				g.Ack = g.Next().Seq() + 1
+			}
+			host, err := r.ln.AcceptTCP()
+			if err != nil {
+				t.Fatal(err)
+			}
+			reset(host, data)
+			if inOne {
+				g.Ack = g.Next().Seq() + 1
+			} else {
+				g.Events()
+			}
+			g.Send(0, nil)
+			wantLastWords(t, r, g, data)
+		}
+		r := newRig(t, false, Config{})
+		g, client := r.inbound()
+		reset(client, data)
+		g.Ack = g.Next().Seq() + 1
+		g.Events()
+		g.Raw(wire.SYN|wire.ACK, g.Seq, g.Ack, g.SynOptions(), nil)
+		g.Seq++
+		wantLastWords(t, r, g, data)
 	}
-	host.SetLinger(0)
-	host.Close()
-	if s := g.Next(); !s.Has(wire.RST) || s.TCP.Ack() != g.Seq {
-		t.Errorf("flags %#x ack %d", s.Flags(), s.TCP.Ack())
+	r := newRig(t, false, Config{})
+	g, client := r.inbound()
+	g.Next()
+	reset(client, "goodbye")
+	g.None()
+	r.Advance(1010 * time.Millisecond)
+	if s := g.Next(); s.Flags() != wire.RST && g.Next().Flags() != wire.RST {
+		t.Errorf("flags %#x", s.Flags())
 	}
 	if r.tcp.Len() != 0 {
 		t.Error("flow stays")
 	}
-	g2, client := r.inbound()
-	g2.Next()
-	client.SetLinger(0)
-	client.Close()
-	if s := g2.Next(); s.Flags() != wire.RST {
-		t.Errorf("flags %#x", s.Flags())
+}
+
+// reset sends data and an RST behind it.
+func reset(c *net.TCPConn, data string) {
+	io.WriteString(c, data)
+	c.SetLinger(0)
+	c.Close()
+}
+
+// wantLastWords wants the guest to get data, then an RST, and the flow gone.
+func wantLastWords(t *testing.T, r *rig, g *guest.TCP, data string) {
+	t.Helper()
+	var got []byte
+	for {
+		s := g.Next()
+		got = append(got, s.Data...)
+		if s.Has(wire.RST) {
+			break
+		}
+	}
+	if string(got) != data || r.tcp.Len() != 0 {
+		t.Errorf("%q before the RST, want %q; %d flows", got, data, r.tcp.Len())
+	}
+}
+
+// TestHostEndsAndResets: the remote has closed, and answers with an RST what
+// comes then. Its end is no less an end, though all that is noticed at once.
+func TestHostEndsAndResets(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	io.WriteString(host, "goodbye")
+	host.Close()
+	for range 2 { // the first brings the RST, which the second meets
+		r.tcp.Input([]*ring.Frame{r.Frame(g.Frame(wire.ACK, g.Seq, g.Ack, nil, []byte("x")), ring.Offload{})})
+		g.Seq++
+	}
+	s := g.Next()
+	if string(s.Data) != "goodbye" || !s.Has(wire.FIN) {
+		t.Errorf("%q, flags %#x", s.Data, s.Flags())
+	}
+	if s := g.Next(); !s.Has(wire.RST) || r.tcp.Len() != 0 {
+		t.Errorf("flags %#x, %d flows", s.Flags(), r.tcp.Len())
+	}
+}
+
+// TestGuestsLastWords: octets and the RST behind them come in one row of frames.
+func TestGuestsLastWords(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	want := pattern(1000)
+	r.tcp.Input([]*ring.Frame{
+		r.Frame(g.Frame(wire.ACK, g.Seq, g.Ack, nil, want), ring.Offload{}),
+		r.Frame(g.Frame(wire.RST, g.Seq+1000, 0, nil, nil), ring.Offload{}),
+	})
+	if got, err := io.ReadAll(host); !bytes.Equal(got, want) || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%d octets, then %v", len(got), err)
 	}
 	if r.tcp.Len() != 0 {
-		t.Error("inbound flow stays")
+		t.Error("flow stays")
 	}
 }
 

@@ -195,8 +195,10 @@ func (t *TCP) Event(tok flow.Token, bits uint32) {
 		t.hostAnswers(c, bits)
 		return
 	}
-	if bits&sys.EPOLLERR != 0 && sys.SocketError(int(c.fd)) != 0 {
-		c.failed = true
+	if bits&sys.EPOLLERR != 0 {
+		if errno := sys.SocketError(int(c.fd)); errno != 0 {
+			c.fail(errno)
+		}
 	}
 	if bits&sys.EPOLLPRI != 0 {
 		c.urgent = true
@@ -216,7 +218,11 @@ func (t *TCP) Event(tok flow.Token, bits uint32) {
 // hostAnswers takes the end of connect.
 func (t *TCP) hostAnswers(c *conn, bits uint32) {
 	if bits&(sys.EPOLLERR|sys.EPOLLHUP) != 0 {
-		if errno := sys.SocketError(int(c.fd)); errno != 0 {
+		switch errno := sys.SocketError(int(c.fd)); errno {
+		case 0:
+		case sys.ECONNRESET, sys.EPIPE: // the remote had accepted
+			c.fail(errno)
+		default:
 			t.cannotConnect(c, errno)
 			return
 		}

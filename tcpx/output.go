@@ -81,7 +81,7 @@ func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 		c.readable = false
 		return false
 	case errno != 0:
-		c.failed = true
+		c.fail(errno)
 		t.queue(c)
 		return false
 	case n == 0:
@@ -151,7 +151,7 @@ func (t *TCP) noteFIN(c *conn) {
 // hostEnds is called when everything up to the remote's FIN has been peeked.
 func (t *TCP) hostEnds(c *conn) {
 	c.readable = false
-	if !c.finSent && !c.dying {
+	if !c.finSent && !c.cut {
 		t.sendFIN(c)
 	}
 }

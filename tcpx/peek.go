@@ -136,7 +136,8 @@ func (t *TCP) discard(c *conn) {
 	for c.consume > 0 {
 		n, errno := sys.Discard(int(c.fd), int(c.consume))
 		if errno != 0 || n <= 0 { // cannot be: it was peeked
-			c.consume, c.failed = 0, true
+			c.consume = 0
+			c.fail(errno)
 			t.queue(c)
 			return
 		}

@@ -58,7 +58,7 @@ func (t *TCP) sendTail(c *conn) {
 		case errno == sys.EAGAIN:
 			n = 0
 		case errno != 0:
-			c.failed = true
+			c.fail(errno)
 			t.queue(c)
 			return
 		}

@@ -131,7 +131,9 @@ func (t *TCP) settle(c *conn) {
 	if c.state == open {
 		t.sendTail(c)
 	}
-	if c.failed {
+	// A guest that has yet to answer our SYN gets what came before the remote's
+	// reset when it does, unless that takes a second SYN.
+	if c.failed && (c.state == open || c.tries > 0) {
 		t.hostFailed(c)
 	}
 	if c.state == open {
