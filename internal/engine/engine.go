@@ -154,7 +154,9 @@ func (e *engine) stop() {
 	// 15 ms, as that of a tap does: these shall be the same.
 	unfollowed := make(chan struct{})
 	go func() {
-		e.resolv.close()
+		if w := e.handles.Watches; w != nil {
+			w.Close()
+		}
 		close(unfollowed)
 	}()
 	defer func() { <-unfollowed }()

@@ -26,7 +26,7 @@ const (
 // readHost finds out what the host's network and resolver are like, and begins
 // to follow both.
 func (e *engine) readHost() error {
-	e.resolv, e.dns = openResolv(resolvPath, usualDirs...)
+	e.resolv, e.dns = openResolv(e.handles.Watches, resolvPath, usualDirs...)
 	n := &e.conf.Net
 	var state nl.State
 	var err error
@@ -96,7 +96,7 @@ func (e *engine) followResolver(last resolver, to chan<- resolver) {
 		case errors.Is(err, errElsewhere):
 			e.log.Warn(err.Error())
 		case err != nil:
-			e.log.Debug(err.Error())
+			e.log.Warn(err.Error())
 			return
 		default:
 			last = r

@@ -2,13 +2,13 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 
+	"penne/internal/netns"
 	"penne/internal/sys"
 )
 
@@ -39,8 +39,8 @@ type resolvFile struct {
 	path string
 	// dirs are the directories held, by the name they are called by.
 	dirs map[string]heldDir
-	// events tells of changes; nil where the kernel gives no inotify.
-	events *os.File
+	// watches tells of changes; nil where the kernel gives no inotify.
+	watches *netns.Watches
 	// names are those met on the way, in whatever directory.
 	names map[string]bool
 	// file is what was opened last. A file that something is mounted on,
@@ -58,16 +58,13 @@ type heldDir struct {
 }
 
 // openResolv finds the resolv.conf at path, reads it, and prepares for
-// following it, to any of the directories in usual too. A missing file is one
-// without resolvers, which may come.
-func openResolv(path string, usual ...string) (*resolvFile, resolver) {
-	f := &resolvFile{path: path, dirs: map[string]heldDir{}, place: -1}
-	if fd, err := sys.NewInotify(); err == nil {
-		f.events = os.NewFile(uintptr(fd), "resolver events")
-	}
+// following it by w, to any of the directories in usual too. A missing file is
+// one without resolvers, which may come.
+func openResolv(w *netns.Watches, path string, usual ...string) (*resolvFile, resolver) {
+	f := &resolvFile{path: path, dirs: map[string]heldDir{}, watches: w, place: -1}
 	r, _ := f.reopen()
-	if f.file != nil && f.events != nil {
-		if n, err := sys.WatchWrites(int(f.events.Fd()), f.file.Name()); err == nil {
+	if f.file != nil && w != nil {
+		if n, err := sys.WatchWrites(w.FD(), f.file.Name()); err == nil {
 			f.place = n
 		}
 	}
@@ -79,18 +76,14 @@ func openResolv(path string, usual ...string) (*resolvFile, resolver) {
 }
 
 // next waits until the file says something else than what r is, and names
-// resolvers. Errors but errElsewhere are final.
+// resolvers. Errors but errElsewhere are final: os.ErrClosed is the end of the
+// watches, which [netns.Watches.Close] brings about at any time.
 func (f *resolvFile) next(last resolver) (resolver, error) {
-	if f.events == nil {
-		return last, errors.New("resolv.conf cannot be followed: no inotify to be had")
+	if f.watches == nil {
+		return last, errors.New("resolv.conf is not followed: all inotify instances are in use, raise fs.inotify.max_user_instances (sysctl)")
 	}
-	b := make([]byte, 4096)
-	for {
-		n, err := f.events.Read(b)
-		if err != nil {
-			return last, fmt.Errorf("follow resolv.conf: %w", err)
-		}
-		r, err := f.look(b[:n])
+	for events := range f.watches.Events {
+		r, err := f.look(events)
 		if errors.Is(err, errElsewhere) {
 			return last, err
 		}
@@ -98,14 +91,7 @@ func (f *resolvFile) next(last resolver) (resolver, error) {
 			return r, nil
 		}
 	}
-}
-
-// close ends a next under way, with os.ErrClosed, and those to come. Safe for
-// concurrent use with it.
-func (f *resolvFile) close() {
-	if f.events != nil {
-		f.events.Close()
-	}
+	return last, os.ErrClosed
 }
 
 // look reads the file if one of the events concerns it.
@@ -192,9 +178,9 @@ func (f *resolvFile) dir(name string) (heldDir, error) {
 	}
 	d := heldDir{root, real}
 	f.dirs[name], f.dirs[real] = d, d
-	if f.events != nil {
+	if f.watches != nil {
 		// Without the watch the file is read once, as it is.
-		_, _ = sys.WatchNames(int(f.events.Fd()), real)
+		_, _ = sys.WatchNames(f.watches.FD(), real)
 	}
 	return d, nil
 }

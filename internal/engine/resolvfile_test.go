@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"penne/internal/netns"
+	"penne/internal/sys"
 )
 
 // place is a directory tree with a resolv.conf.
@@ -53,12 +56,15 @@ func (p *place) link(target, name string) {
 // open opens etc/resolv.conf and checks what it says.
 func (p *place) open(want string, usual ...string) (*resolvFile, resolver) {
 	p.t.Helper()
-	f, r := openResolv(p.path("etc/resolv.conf"), usual...)
+	fd, err := sys.NewInotify()
+	p.check(err)
+	w := netns.NewWatches(fd, func([]byte) {})
+	f, r := openResolv(w, p.path("etc/resolv.conf"), usual...)
 	if got := servers(&r); got != want {
 		p.t.Fatalf("at first: %q, want %q", got, want)
 	}
 	p.t.Cleanup(func() {
-		f.events.Close()
+		w.Close()
 		for _, d := range f.dirs {
 			d.root.Close()
 		}

@@ -38,6 +38,9 @@ type Handles struct {
 	// Target is the pidfd of the process whose namespace it is, nil if
 	// there is none. The package watches it itself.
 	Target *os.File
+	// Watches is for what the engine wants to watch, nil if the kernel
+	// grants no inotify instance.
+	Watches *Watches
 	// LowPorts are sockets that the launcher bound.
 	LowPorts []LowPort
 	// Attended says that the launcher stays, so that standard error does.
@@ -169,9 +172,7 @@ func (s *stage) handles() (*Handles, error) {
 	if h.Target = inherited(s.hand.Target, "target process"); h.Target != nil {
 		go s.watchTarget(h.Target)
 	}
-	if f := inherited(s.hand.Watch, "namespace directory"); f != nil {
-		go s.watchDir(f)
-	}
+	s.watchNames(h)
 	user, err := userSignals()
 	if err != nil {
 		return nil, fmt.Errorf("watch signals: %w", err)
@@ -224,21 +225,6 @@ func (s *stage) ready() error {
 func (s *stage) watchTarget(f *os.File) {
 	sys.AwaitPidfd(f)
 	s.cancel(errNamespaceGone)
-}
-
-// watchDir ends the engine when the namespace's name goes.
-func (s *stage) watchDir(f *os.File) {
-	b := make([]byte, 4096)
-	for {
-		n, err := f.Read(b)
-		if err != nil {
-			return
-		}
-		if sys.RemovalEvents(b[:n], s.hand.WatchName) {
-			s.cancel(errNamespaceGone)
-			return
-		}
-	}
 }
 
 // userSignals delivers USR1 and USR2, which the engine's start has blocked in

@@ -78,7 +78,8 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 	if spec.sandbox {
 		s.AwaitByte(theirs)
 	}
-	keep := append([]int{theirs, spec.target.net, spec.target.process, spec.target.watch}, spec.extra...)
+	t := spec.target
+	keep := append([]int{theirs, t.net, t.process, t.watch, t.dir}, spec.extra...)
 	for _, p := range spec.hand.Ports {
 		keep = append(keep, p.FD)
 	}

@@ -172,6 +172,8 @@ func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
 			NetNS:     r.target.net,
 			Target:    r.target.process,
 			Watch:     r.target.watch,
+			WatchID:   r.target.watchID,
+			Dir:       r.target.dir,
 			WatchName: r.target.watchName,
 			Mounted:   r.Config.Pasta.Netns != "",
 			Attended:  r.attended(),

@@ -54,9 +54,11 @@ type LowPort struct {
 type handover struct {
 	NetNS  int
 	Target int
-	Watch  int
-	// WatchName is the name in the watched directory.
-	WatchName string
+	// Watch is an inotify instance; its watch WatchID is for the directory
+	// that WatchName is in, unless that is open as Dir instead.
+	Watch, WatchID int
+	Dir            int
+	WatchName      string
 	// Mounted says that NetNS was opened by a path: as long as it is open,
 	// that cannot be unmounted.
 	Mounted bool

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,16 +23,19 @@ type target struct {
 	net int
 	// process is the pidfd of the process with whose end ours comes.
 	process int
-	// watch tells that watchName is removed from its directory.
-	watch     int
-	watchName string
+	// watch is an inotify instance whose watch watchID tells that watchName
+	// is removed from its directory. Where the kernel grants none, dir is
+	// that directory, to be looked into.
+	watch, watchID int
+	dir            int
+	watchName      string
 }
 
-func newTarget() *target { return &target{user: -1, net: -1, process: -1, watch: -1} }
+func newTarget() *target { return &target{user: -1, net: -1, process: -1, watch: -1, dir: -1} }
 
 // close closes all descriptors, once.
 func (t *target) close() {
-	for _, fd := range []*int{&t.user, &t.net, &t.process, &t.watch} {
+	for _, fd := range []*int{&t.user, &t.net, &t.process, &t.watch, &t.dir} {
 		if *fd >= 0 {
 			sys.Close(*fd)
 		}
@@ -95,16 +99,15 @@ func (t *target) openPath(p *conf.Pasta) (err error) {
 	return err
 }
 
-// watchPath arranges to be told when path goes. In /proc, which tells nothing,
-// the process is watched instead.
+// watchPath arranges to be told when path goes, and, if it leads into /proc,
+// which tells nothing, when the process does.
 func (t *target) watchPath(path string) (err error) {
-	if pid, ok := processOf(path); ok {
+	if pid, ok := processBehind(path); ok {
 		t.process, err = sys.PidfdOpen(pid)
 		if err != nil {
 			t.process = -1
 			return joinError("open network namespace "+path, err, true)
 		}
-		return nil
 	}
 	if strings.HasPrefix(path, "/proc/") {
 		return nil
@@ -113,13 +116,55 @@ func (t *target) watchPath(path string) (err error) {
 	if dir == "" {
 		dir = "."
 	}
-	t.watch, err = sys.WatchRemoval(dir)
-	if err != nil {
-		t.watch = -1
+	if err = t.watchDir(dir, name); err != nil {
 		return joinError("open network namespace "+path, err, true)
 	}
-	t.watchName = name
 	return nil
+}
+
+// watchDir arranges to be told when name goes from dir. A user's inotify
+// instances and watches may all be taken (inotify(7), limits), which is no
+// reason to refuse a container: the engine then looks by itself.
+func (t *target) watchDir(dir, name string) (err error) {
+	t.watchName = name
+	if t.watch, err = sys.NewInotify(); err == nil {
+		if t.watchID, err = sys.WatchRemoval(t.watch, dir); err == nil {
+			return nil
+		}
+	}
+	if t.dir, err = sys.OpenDir(dir); err != nil {
+		t.dir = -1
+	}
+	return err
+}
+
+// maxLinks bounds a chain of symbolic links.
+const maxLinks = 8
+
+// processBehind returns the process in whose /proc directory path is, or leads
+// by symbolic links. We ourselves do not count: the engine is another one.
+func processBehind(path string) (pid int, ok bool) {
+	for range maxLinks {
+		if pid, ok := processOf(path); ok {
+			return pid, pid != os.Getpid()
+		}
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return 0, false
+		}
+		path = filepath.Join(dir, filepath.Base(path))
+		if pid, ok := processOf(path); ok {
+			return pid, pid != os.Getpid()
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return 0, false
+		}
+		if path = to; !filepath.IsAbs(to) {
+			path = filepath.Join(dir, to)
+		}
+	}
+	return 0, false
 }
 
 // processOf returns the process in whose /proc directory path is.

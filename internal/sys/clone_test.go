@@ -340,7 +340,15 @@ func TestWatchRemoval(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	fd, err := WatchRemoval(dir)
+	fd, err := NewInotify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := WatchNames(fd, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := WatchRemoval(fd, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,20 +368,20 @@ func TestWatchRemoval(t *testing.T) {
 		}
 	}
 	remove(filepath.Join(dir, "ab"))
-	if b := read(); RemovalEvents(b, "a") || !RemovalEvents(b, "ab") {
+	if b := read(); RemovalEvents(b, id, "a") || RemovalEvents(b, other, "ab") || !RemovalEvents(b, id, "ab") {
 		t.Error("the removal of ab is taken for another")
 	}
 	if err := os.Rename(filepath.Join(dir, "a"), filepath.Join(t.TempDir(), "a")); err != nil {
 		t.Fatal(err)
 	}
-	if !RemovalEvents(read(), "a") {
+	if !RemovalEvents(read(), id, "a") {
 		t.Error("moving away is not noticed")
 	}
 	remove(dir)
-	if !RemovalEvents(read(), "a") {
+	if !RemovalEvents(read(), id, "a") {
 		t.Error("the directory's end is not noticed")
 	}
-	if RemovalEvents([]byte{1, 2, 3}, "a") {
+	if RemovalEvents([]byte{1, 2, 3}, id, "a") {
 		t.Error("a cut event counts")
 	}
 }

@@ -27,12 +27,38 @@ func WatchWrites(fd int, file string) (int, error) {
 	return addWatch(fd, file, unix.IN_CLOSE_WRITE)
 }
 
+// WatchRemoval asks the inotify descriptor fd to tell of names going from dir,
+// and of dir itself going. It returns the watch's number, for [RemovalEvents].
+func WatchRemoval(fd int, dir string) (int, error) {
+	return addWatch(fd, dir, nameGone|dirGone|unix.IN_ONLYDIR)
+}
+
+// What [WatchRemoval] asks for.
+const (
+	nameGone = unix.IN_DELETE | unix.IN_MOVED_FROM
+	dirGone  = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
+)
+
+// addWatch adds to what a watch on the same file or directory tells already.
 func addWatch(fd int, path string, what uint32) (int, error) {
-	n, err := unix.InotifyAddWatch(fd, path, what)
+	n, err := unix.InotifyAddWatch(fd, path, what|unix.IN_MASK_ADD)
 	if err != nil {
 		return -1, fmt.Errorf("watch %s: %w", path, err)
 	}
 	return n, nil
+}
+
+// RemovalEvents tells whether, among the events in b as read from an inotify
+// descriptor, one says that name has gone from the directory of the watch, or
+// that directory itself.
+func RemovalEvents(b []byte, watch int, name string) bool {
+	const gone = dirGone | unix.IN_UNMOUNT | unix.IN_IGNORED
+	for ev, of := range inotifyEvents(b) {
+		if int(ev.Wd) == watch && (ev.Mask&gone != 0 || ev.Mask&nameGone != 0 && of == name) {
+			return true
+		}
+	}
+	return false
 }
 
 // InotifyEvents walks over the events in b as read from an inotify descriptor:
@@ -40,6 +66,16 @@ func addWatch(fd int, path string, what uint32) (int, error) {
 // number is -1.
 func InotifyEvents(b []byte) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
+		for ev, name := range inotifyEvents(b) {
+			if !yield(int(ev.Wd), name) {
+				return
+			}
+		}
+	}
+}
+
+func inotifyEvents(b []byte) iter.Seq2[unix.InotifyEvent, string] {
+	return func(yield func(unix.InotifyEvent, string) bool) {
 		for len(b) >= unix.SizeofInotifyEvent {
 			// The kernel aligns events in the buffer, but the buffer's own
 			// start may lie anywhere: copied, not cast.
@@ -49,10 +85,23 @@ func InotifyEvents(b []byte) iter.Seq2[int, string] {
 			if end > len(b) {
 				return
 			}
-			if !yield(int(ev.Wd), unix.ByteSliceToString(b[unix.SizeofInotifyEvent:end])) {
+			if !yield(ev, unix.ByteSliceToString(b[unix.SizeofInotifyEvent:end])) {
 				return
 			}
 			b = b[end:]
 		}
 	}
+}
+
+// OpenDir opens a directory for [HasName] only, closed on exec. It needs no more
+// than the right to search it.
+func OpenDir(path string) (int, error) {
+	return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// HasName tells whether the directory open as dir has name, without opening
+// what it names.
+func HasName(dir int, name string) bool {
+	_, err := unix.Readlinkat(dir, name, make([]byte, 1))
+	return err != unix.ENOENT
 }

@@ -208,12 +208,14 @@ const podman = `
 	mount -t tmpfs none "$DIR"
 	touch "$DIR/ns" "$DIR/other"
 	unshare -n sh -c 'mount --bind /proc/self/ns/net "$DIR/ns"'
-	cat /proc/self/net/dev | wc -l
+	[ -z "$LIMIT" ] || echo ${LIMIT#*=} >/proc/sys/user/${LIMIT%=*}
 	pasta -q --config-net -P "$DIR/pid" $OPTIONS --netns "$DIR/ns"
 	nsenter --net="$DIR/ns" cat /proc/self/net/dev | wc -l
 	pid=$(cat "$DIR/pid")
 	rm "$DIR/other"
 	kill -0 $pid
+	echo $pid
+	read go || :
 	umount "$DIR/ns"
 	rm "$DIR/ns"
 	case "$OPTIONS" in
@@ -223,28 +225,79 @@ const podman = `
 	echo gone
 `
 
+// A user may have no inotify instance left, or no watch, and the daemon must
+// not take more than one.
 func TestNetnsPath(t *testing.T) {
 	u := newUser(t)
-	for _, options := range []string{"", "--no-netns-quit"} {
-		r := u.finish("unshare", "-Urm", "env", "DIR="+u.dir, "OPTIONS="+options, "sh", "-c", podman)
-		if out := strings.Fields(r.stdout.String()); r.status != 0 || len(out) != 3 || out[2] != "gone" || out[1] != "4" {
-			t.Errorf("%s: status %d, %q, %s", options, r.status, out, r.stderr.String())
+	for _, c := range []struct {
+		options, limit string
+		instances      int
+	}{
+		{"", "", 1},
+		{"--no-netns-quit", "", 1},
+		{"", "max_inotify_instances=1", 1},
+		{"", "max_inotify_instances=0", 0},
+		{"", "max_inotify_watches=0", 1},
+	} {
+		r := u.startOpen("4", "unshare", "-Urm", "env", "DIR="+u.dir, "OPTIONS="+c.options, "LIMIT="+c.limit, "sh", "-c", podman)
+		if pid := r.out.next(); inotifyInstances(pid) != c.instances {
+			t.Errorf("%+v: %d inotify instances", c, inotifyInstances(pid))
+		}
+		r.feed.Close()
+		r.wait()
+		r.out.rest()
+		if !strings.HasSuffix(r.stdout.String(), "\ngone\n") || r.status != 0 {
+			t.Errorf("%+v: status %d, %q, %s", c, r.status, r.stdout.String(), r.stderr.String())
 		}
 		u.waitGone()
 	}
 }
 
-// A path in /proc tells nothing when it goes: the process does.
+// inotifyInstances counts those of a process.
+func inotifyInstances(pid string) (n int) {
+	links, _ := filepath.Glob("/proc/" + pid + "/fd/*")
+	for _, l := range links {
+		if to, _ := os.Readlink(l); to == "anon_inode:inotify" {
+			n++
+		}
+	}
+	return n
+}
+
+// A path in /proc tells nothing when it goes: the process does, by whatever
+// symbolic link it is named.
 func TestNetnsInProc(t *testing.T) {
 	u := newUser(t)
-	target := u.target()
-	ns := "/proc/" + target.pid() + "/ns/"
-	pid := u.daemon("--userns", ns+"user", "--netns", ns+"net")
-	if !hasTap(t, target.pid()) {
-		t.Error("no tap")
+	for _, link := range []struct{ name, to, rest string }{
+		{"/proc/%s/ns/net", "", ""},
+		{"link", "/proc/%s/ns/net", ""},
+		{"dir", "/proc/%s/ns", "/net"},
+	} {
+		target := u.target()
+		path := strings.Replace(link.name, "%s", target.pid(), 1)
+		if link.to != "" {
+			path = filepath.Join(u.dir, link.name)
+			if err := os.Symlink(strings.Replace(link.to, "%s", target.pid(), 1), path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pid := u.daemon("--userns", target.usernsOf(), "--netns", path+link.rest)
+		if !hasTap(t, target.pid()) {
+			t.Error("no tap")
+		}
+		target.end()
+		awaitProcess(pid)
+		u.waitGone()
 	}
-	target.end()
-	awaitProcess(pid)
+}
+
+// Our own entry in /proc is the launcher's, which the daemon outlives.
+func TestNetnsOfOurOwn(t *testing.T) {
+	u := newUser(t)
+	r := u.finish("unshare", "-Urn", "sh", "-c", `
+		ln -s /proc/self/ns/net `+u.dir+`/link
+		pasta -q -P `+u.dir+`/pid --netns `+u.dir+`/link && kill -0 $(cat `+u.dir+`/pid) && rm `+u.dir+`/link`)
+	r.expect(0, "", "")
 	u.waitGone()
 }
 
