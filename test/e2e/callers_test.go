@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -156,15 +157,38 @@ func TestPodmanStopsItsSharedPasta(t *testing.T) {
 	`)
 }
 
-// TestRootlessKit runs both argument vectors of RootlessKit: by the child's PID, and by detached namespaces.
+// detached makes a network namespace of a user namespace that only a file keeps, as RootlessKit's --detach-netns does.
+// Sessions that begin later see the file.
+func detached(t *testing.T, b *bed.Bed, userns, dir string) string {
+	t.Helper()
+	maker, err := b.Host.Start(bed.Spec{
+		Argv:  []string{"nsenter", "--user=" + userns, "--preserve-credentials", "unshare", "-n", "sh", "-c", "ip link set lo up; " + stay},
+		Ready: "^up$",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer maker.Kill()
+	file := filepath.Join(dir, "netns")
+	writeFile(t, file, "")
+	if err := b.Host.BindMount(fmt.Sprintf("/proc/%d/ns/net", maker.PID()), file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestRootlessKit runs both argument vectors of RootlessKit: by the child's PID, and by detached namespaces. Pasta ends
+// with what it was told: the child, or the file.
 func TestRootlessKit(t *testing.T) {
 	need(t, "socat")
-	b, host, _ := portsBed(t)
+	b := newBed(t)
 	const common = "--stderr --ns-ifname=tap0 --mtu=65520 --config-net --address=10.0.2.100 --netmask=24 " +
-		"--gateway=10.0.2.2 --dns-forward=10.0.2.3 --no-map-gw --ipv4-only"
+		"--gateway=10.0.2.2 --dns-forward=10.0.2.3 --no-map-gw --ipv4-only "
+	const byPaths = "--tcp-ports=none --udp-ports=none --userns=%[2]s --netns=%[3]s"
 	for _, c := range []struct{ name, options, port string }{
-		{"by pid", common + " --tcp-ports=auto --udp-ports=auto %[1]d", "8080"},
-		{"by paths", common + " --tcp-ports=none --udp-ports=none --userns=/proc/%[1]d/ns/user --netns=/proc/%[1]d/ns/net", ""},
+		{"by pid", "--tcp-ports=auto --udp-ports=auto %[1]d", "8080"},
+		{"by paths", byPaths, ""},
+		{"detached", byPaths, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			child, err := b.Host.Start(bed.Spec{
@@ -175,16 +199,21 @@ func TestRootlessKit(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer child.Kill()
-			enter := fmt.Sprintf("nsenter -t %d -U -n --preserve-credentials ", child.PID())
-			if c.port != "" { // bound before pasta starts: to be forwarded when it is ready
-				inside(t, host, nil, enter+`socat -d -d TCP4-LISTEN:8080,fork SYSTEM:'echo $SOCAT_SOCKADDR $SOCAT_PEERADDR'`)
-			}
 			dir, err := b.ScratchDir()
 			if err != nil {
 				t.Fatal(err)
 			}
+			userns, netns := fmt.Sprintf("/proc/%d/ns/user", child.PID()), fmt.Sprintf("/proc/%d/ns/net", child.PID())
+			if c.name == "detached" {
+				netns = detached(t, b, userns, dir)
+			}
+			host := direct(t, b, b.Host)
+			enter := "nsenter --user=" + userns + " --net=" + netns + " --preserve-credentials "
+			if c.port != "" { // bound before pasta starts: to be forwarded when it is ready
+				inside(t, host, nil, enter+`socat -d -d TCP4-LISTEN:8080,fork SYSTEM:'echo $SOCAT_SOCKADDR $SOCAT_PEERADDR'`)
+			}
 			vars := map[string]string{
-				"PASTA": staged(t, b), "DIR": dir, "OPTIONS": fmt.Sprintf(c.options, child.PID()), "ENTER": enter,
+				"PASTA": staged(t, b), "DIR": dir, "OPTIONS": fmt.Sprintf(common+c.options, child.PID(), userns, netns), "ENTER": enter,
 			}
 			out := script(t, host, vars, `
 				said=$("$PASTA" --pid "$DIR/pid" $OPTIONS 2>&1) || { echo "$said"; exit 1; }
@@ -200,7 +229,12 @@ func TestRootlessKit(t *testing.T) {
 			if c.port != "" {
 				wantAnswer(t, host, "TCP4:127.0.0.1:"+c.port, "10.0.2.100 10.0.2.100")
 			}
-			child.Kill()
+			if c.name == "detached" {
+				inHost(t, b, "umount", netns)
+				inHost(t, b, "rm", netns)
+			} else {
+				child.Kill()
+			}
 			script(t, host, vars, `pid=$(cat "$DIR/pid"); while [ -e /proc/$pid/fd/0 ]; do :; done`)
 		})
 	}
