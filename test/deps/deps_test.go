@@ -22,11 +22,18 @@ func layerOf(pkg string) (layer, bool) {
 }
 
 func TestEveryPackageIsInTheLayout(t *testing.T) {
+	exists := map[string]bool{}
 	for _, p := range list(t, variants[0]) {
 		pkg, _ := rel(p.ImportPath)
+		exists[pkg] = true
 		if _, ok := layerOf(pkg); !ok {
 			t.Errorf("package %s is in no layer: move it to where doc/architecture.md has room for it, "+
 				"or add it there and to the table in test/deps", pkg)
+		}
+	}
+	for pkg := range layout {
+		if !exists[pkg] {
+			t.Errorf("the table has a layer for %s, which does not exist", pkg)
 		}
 	}
 }
