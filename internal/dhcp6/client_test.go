@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"penne/internal/dhcp/dhcptest"
@@ -45,7 +46,8 @@ func run(t *testing.T, g *dhcptest.Guest, reason, conf string, want map[string]s
 			t.Errorf("%s is %q, want %q", k, got[k], v)
 		}
 	}
-	if !bytes.Equal(messages, sent) {
+	// On a busy machine the client may repeat a message.
+	if messages = slices.Compact(messages); !bytes.Equal(messages, sent) {
 		t.Errorf("sent %v, want %v", messages, sent)
 	}
 	if t.Failed() {

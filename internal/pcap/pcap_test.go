@@ -22,6 +22,7 @@ import (
 	"penne/internal/wire"
 	"penne/ring"
 	"penne/tap"
+	"penne/test/needs"
 )
 
 // double is a port that takes everything and gives what waits.
@@ -360,9 +361,7 @@ func TestTools(t *testing.T) {
 		{"tcpdump", "ethertype Unknown (0x88b5)", []string{"-n", "-r"}},
 	} {
 		t.Run(tool.name, func(t *testing.T) {
-			if _, err := exec.LookPath(tool.name); err != nil {
-				t.Skipf("%s is not installed", tool.name)
-			}
+			needs.Program(t, tool.name)
 			out, err := exec.Command(tool.name, append(tool.args, c.path)...).CombinedOutput()
 			if err != nil || !strings.Contains(string(out), tool.want) {
 				t.Errorf("%v\n%s", err, out)

@@ -2,11 +2,11 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"penne/test/bed"
+	"penne/test/needs"
 )
 
 func TestMain(m *testing.M) {
@@ -86,12 +86,10 @@ func run(t *testing.T, s *bed.Session, argv ...string) string {
 	return res.Stdout
 }
 
-// need skips a test whose client is not installed.
+// need is for tests whose client may be missing.
 func need(t *testing.T, program string) {
 	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		t.Skipf("%s is not installed; .ci/install test installs it", program)
-	}
+	needs.Program(t, program)
 }
 
 // family is an address family with its addresses in the bed.

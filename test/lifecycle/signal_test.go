@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"penne/internal/sys"
+	"penne/test/needs"
 )
 
 // counterName is the copy of the test program that says what signals it gets:
@@ -241,9 +242,7 @@ type session struct {
 // terminal runs a line of the shell at a terminal of its own.
 func (u *user) terminal(line string) *session {
 	u.t.Helper()
-	if _, err := exec.LookPath("script"); err != nil {
-		u.t.Skip("script(1), which makes a terminal, is missing")
-	}
+	needs.Program(u.t, "script")
 	cmd := u.command("script", "-qec", line, "/dev/null")
 	in, err := cmd.StdinPipe()
 	if err != nil {

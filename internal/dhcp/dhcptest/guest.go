@@ -27,6 +27,7 @@ import (
 	"penne/shard/env"
 	"penne/tap/tun"
 	"penne/tap/tun/tuntest"
+	"penne/test/needs"
 )
 
 // Interface is the guest's, MAC its address.
@@ -221,12 +222,10 @@ type Client struct {
 
 // Run starts a client and returns the variables of its first report with the
 // reason, and the first octet of each message that it sent: with DHCPv6 the
-// type. The client is then killed. The test is skipped if it is not installed.
+// type. The client is then killed.
 func (g *Guest) Run(c Client) (vars map[string]string, messages []byte) {
 	g.t.Helper()
-	if _, err := exec.LookPath(c.Argv[0]); err != nil {
-		g.t.Skipf("%s is not installed", c.Argv[0])
-	}
+	needs.Program(g.t, c.Argv[0])
 	said := listener{want: c.Done, heard: make(chan struct{})}
 	cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
 	cmd.Stdout, cmd.Stderr = &said, &said
