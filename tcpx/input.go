@@ -130,7 +130,7 @@ func (t *TCP) guestReset(c *conn, s *segment) {
 	switch judgeReset(s.seq, c.rcvAck, c.rcvNxt, c.edge) {
 	case resetAccept:
 		t.sendTail(c) // what came before it
-		t.resetHost(c)
+		t.guestGone(c)
 	case resetChallenge:
 		t.challenge(c)
 	default:
