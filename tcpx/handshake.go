@@ -233,6 +233,7 @@ func (t *TCP) hostAnswers(c *conn, bits uint32) {
 	t.measure(c)
 	c.readable = bits&(sys.EPOLLIN|sys.EPOLLRDHUP) != 0
 	c.rdhup = bits&sys.EPOLLRDHUP != 0
+	c.urgent = bits&sys.EPOLLPRI != 0
 	c.state, c.max, c.nxt = synRcvd, c.una+1, c.una+1
 	t.sendSYN(c)
 }
