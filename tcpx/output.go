@@ -78,9 +78,7 @@ func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 	n, asked, errno := t.peekInto(c, room)
 	switch {
 	case errno == sys.EAGAIN:
-		// Peeks that start with what is in flight see nothing behind an
-		// urgent mark in it.
-		c.readable = c.urgent && c.flight() != 0
+		c.readable = false
 		return false
 	case errno != 0:
 		c.fail(errno)

@@ -35,16 +35,18 @@ type auto struct {
 // retryRefused is how long a port that "auto" could not bind is left alone.
 const retryRefused = int64(time.Second)
 
-// wantsAuto tells whether some occurrence of the lane's option is "auto".
-func (n *lane) wantsAuto() bool {
-	return slices.ContainsFunc(n.specs, func(s conf.PortSpec) bool { return s.Auto })
-}
-
 // openAuto opens the scanners that "auto" needs, if any, and binds what they
 // find: who waits for our readiness may count on ports that were bound before.
 func (e *engine) openAuto() error {
 	e.auto.low, e.auto.high = ephemeral()
 	here := func(fn func() error) error { return fn() }
+	for _, n := range e.ports.lanes {
+		n.openSpots()
+		if n.proto == wire.ProtoUDP && !n.inside {
+			n.holds = e.group.HoldsUDP
+		}
+	}
+	e.followStubs()
 	for _, inside := range []bool{false, true} {
 		w := &watcher{}
 		var o portscan.Options
@@ -52,7 +54,7 @@ func (e *engine) openAuto() error {
 			switch {
 			case n.inside == inside:
 				w.own = append(w.own, n)
-			case n.wantsAuto():
+			case len(n.spots) > 0:
 				w.lanes = append(w.lanes, n)
 				o.TCP = o.TCP || n.proto == wire.ProtoTCP
 				o.UDP = o.UDP || n.proto == wire.ProtoUDP
@@ -96,8 +98,10 @@ func (e *engine) scan() time.Duration {
 			w.exclude(n)
 		}
 		for _, n := range w.lanes {
-			if again {
-				n.refused = portscan.Ports{}
+			for _, p := range n.spots {
+				if again {
+					p.refused = portscan.Ports{}
+				}
 			}
 			changed = e.follow(n, w.want(n, &e.auto)) || changed
 		}
@@ -111,8 +115,12 @@ func (w *watcher) exclude(n *lane) {
 	if n.proto == wire.ProtoUDP {
 		f = &w.result.UDP
 	}
-	f.V4.RemoveAll(&n.taken)
-	f.V6.RemoveAll(&n.taken)
+	for _, all := range []*portscan.Ports{&f.V4, &f.V6} {
+		all.RemoveAll(&n.taken)
+		for _, p := range n.spots {
+			all.RemoveAll(&p.bound)
+		}
+	}
 }
 
 // want is the ports that lane n shall have bound by "auto".
@@ -136,14 +144,15 @@ func (w *watcher) want(n *lane, a *auto) *portscan.Ports {
 // wanted. It tells whether anything changed.
 func (e *engine) follow(n *lane, want *portscan.Ports) (changed bool) {
 	changed = n.dropAuto(want, e.group.Unlisten)
-	want.RemoveAll(&n.taken)
-	want.RemoveAll(&n.refused)
-	if want.Len() == 0 {
+	want.RemoveAll(&n.named)
+	if !slices.ContainsFunc(n.spots, func(p *spot) bool { return p.misses(want) }) {
 		return changed // and the thread in the namespace sleeps on
 	}
 	err := n.run(func() error {
-		for port := range want.All() {
-			changed = n.bindAuto(port) || changed
+		for _, p := range n.spots {
+			for port := range p.missing(want) {
+				changed = n.bindAuto(p, port) || changed
+			}
 		}
 		return nil
 	})
@@ -153,28 +162,24 @@ func (e *engine) follow(n *lane, want *portscan.Ports) (changed bool) {
 	return changed
 }
 
-// bindAuto binds one port for the first "auto" that does not exclude it.
-func (n *lane) bindAuto(port uint16) bool {
-	for i := range n.specs {
-		s := &n.specs[i]
-		if !s.Auto || s.Excluded(port) {
-			continue
-		}
-		r := conf.PortRule{Addr: s.Addr, Iface: s.Iface, First: port, Last: port, ToFirst: port}
-		if n.addPort(r, port, true) == nil {
-			return true
-		}
+// bindAuto binds one port in one spot.
+func (n *lane) bindAuto(p *spot, port uint16) bool {
+	r := conf.PortRule{Addr: p.addr, Iface: p.spec.Iface, First: port, Last: port, ToFirst: port, ToAddr: p.target()}
+	if n.addOne(r, port, p) != nil {
+		p.refused.Add(port)
+		return false
 	}
-	n.refused.Add(port)
-	return false
+	p.bound.Add(port)
+	return true
 }
 
-// dropAuto closes listeners of "auto" for ports that are not in want.
+// dropAuto closes listeners of "auto" for ports that are not in want, or whose
+// spot is no longer there.
 func (n *lane) dropAuto(want *portscan.Ports, unlisten func([]int)) bool {
 	var slots []int
 	var gone []bound
 	n.bound = slices.DeleteFunc(n.bound, func(b bound) bool {
-		if !b.auto || want.Has(b.port) {
+		if b.auto == nil || want.Has(b.port) && slices.Contains(n.spots, b.auto) {
 			return false
 		}
 		slots, gone = append(slots, b.slot), append(gone, b)
@@ -186,7 +191,7 @@ func (n *lane) dropAuto(want *portscan.Ports, unlisten func([]int)) bool {
 	unlisten(slots)
 	for _, b := range gone {
 		sys.Close(b.l.FD)
-		n.taken.Remove(b.port)
+		b.auto.bound.Remove(b.port)
 	}
 	return true
 }

@@ -39,14 +39,15 @@ type lane struct {
 	run   func(func() error) error
 	low   []netns.LowPort // sockets that the launcher bound, not yet taken
 	bound []bound
-	taken portscan.Ports // ports of bound
-	// refused are ports that "auto" could not bind: in use, or not allowed.
-	refused portscan.Ports
+	// taken are the ports of rules and of "all", which stay bound; named are
+	// those of rules alone.
+	taken, named portscan.Ports
+	spots       []*spot // where "auto" binds
 	// holds tells whether flows of the guest's port hold the host's port of
 	// the same number: it may have sent before it was found to be bound. Nil
 	// where that cannot be.
 	holds func(port uint16) bool
-	room  int // sockets that "all" may have
+	room  int // sockets that each "all" may have
 	patience
 	log *log.Log
 }
@@ -56,19 +57,21 @@ type bound struct {
 	l    *shard.Listener
 	port uint16
 	slot int
-	auto bool
+	auto *spot // nil: bound for good
 }
 
 // add binds every explicit port of the lane, and then those of "all" that are
 // left. It returns the first failure of a port that was named; ports of "all"
 // are bound as far as they are free.
 func (n *lane) add() error {
+	defer n.closeLow()
 	return n.run(func() error {
 		for i := range n.specs {
 			if err := n.addRules(&n.specs[i]); err != nil {
 				return err
 			}
 		}
+		n.named = n.taken
 		for i := range n.specs {
 			if !n.specs[i].All {
 				continue
@@ -98,12 +101,12 @@ func (n *lane) addRules(s *conf.PortSpec) error {
 		for port := int(r.First); port <= int(r.Last); port++ {
 			p := uint16(port)
 			if s.Inherited {
-				if err := n.addPort(r, p, false); err != nil {
+				if err := n.addPort(r, p); err != nil {
 					left.add(p, err)
 				}
 				continue
 			}
-			if err := n.outlive(func() error { return n.addPort(r, p, false) }); err != nil {
+			if err := n.outlive(func() error { return n.addPort(r, p) }); err != nil {
 				return bindFailure(err, p, s)
 			}
 		}
@@ -149,14 +152,14 @@ func (n *lane) addAll(s *conf.PortSpec) error {
 	var used, denied leftOut
 	for port := 1; port <= 65535; port++ {
 		p := uint16(port)
-		if s.Excluded(p) || n.taken.Has(p) || (p >= low && p <= high) {
+		if s.Excluded(p) || n.named.Has(p) || (p >= low && p <= high) {
 			continue
 		}
 		if len(n.bound)-bound >= n.room {
 			n.log.Warn(fmt.Sprintf("option '%s' forwards ports below %d only: half of the open files that are allowed (ulimit -n) are taken by ports", s.Text, port))
 			break
 		}
-		switch err := n.addPort(rule, p, false); {
+		switch err := n.addPort(rule, p); {
 		case errors.Is(err, fs.ErrPermission):
 			denied.add(p, err)
 		case err != nil:
@@ -171,56 +174,54 @@ func (n *lane) addAll(s *conf.PortSpec) error {
 	return nil
 }
 
-// addPort binds one port of a rule.
-func (n *lane) addPort(r conf.PortRule, port uint16, auto bool) error {
+// addPort binds one port of a rule, for good.
+func (n *lane) addPort(r conf.PortRule, port uint16) error {
+	var err error
 	if n.inside && !r.Addr.IsValid() && r.Iface == "" {
-		return n.addLoopback(r, port, auto)
+		err = n.addLoopback(r, port)
+	} else {
+		err = n.addOne(r, port, nil)
 	}
-	return n.addOne(r, port, auto)
+	if err == nil {
+		n.taken.Add(port)
+	}
+	return err
 }
 
 // addLoopback binds a port in the namespace to its loopback addresses: who
 // comes in by the tap, from another machine, must not be led to the host's
-// loopback. One family is enough where the other has no such address; "auto"
-// also takes what another program's port leaves of it.
-func (n *lane) addLoopback(r conf.PortRule, port uint16, auto bool) error {
-	before, had := len(n.bound), n.taken.Has(port)
-	err4, err6 := errors.ErrUnsupported, errors.ErrUnsupported
-	if n.v4 {
-		r.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		err4 = n.addOne(r, port, auto)
+// loopback. One family is enough where the other has no such address.
+func (n *lane) addLoopback(r conf.PortRule, port uint16) error {
+	before, err := len(n.bound), error(nil)
+	for _, a := range n.loopbacks() {
+		r.Addr = a
+		if e := n.addOne(r, port, nil); err == nil || errors.Is(e, syscall.EADDRINUSE) {
+			err = e
+		}
 	}
-	if n.v6 {
-		r.Addr = netip.IPv6Loopback()
-		err6 = n.addOne(r, port, auto)
-	}
-	used := errors.Is(err4, syscall.EADDRINUSE) || errors.Is(err6, syscall.EADDRINUSE)
-	switch {
-	case used && !auto:
-		n.undo(before, port, had)
-		return syscall.EADDRINUSE
-	case err4 == nil || err6 == nil:
+	if len(n.bound) > before && !errors.Is(err, syscall.EADDRINUSE) {
 		return nil
-	case n.v4:
-		return err4
 	}
-	return err6
-}
-
-// undo lets go of what has been bound to a port since there were so many; had
-// tells whether the port was taken before.
-func (n *lane) undo(before int, port uint16, had bool) {
 	for _, b := range n.bound[before:] {
 		sys.Close(b.l.FD)
 	}
 	n.bound = n.bound[:before]
-	if !had {
-		n.taken.Remove(port)
+	return err
+}
+
+// loopbacks are the loopback addresses of the families that are served.
+func (n *lane) loopbacks() (out []netip.Addr) {
+	if n.v4 {
+		out = append(out, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	}
+	if n.v6 {
+		out = append(out, netip.IPv6Loopback())
+	}
+	return out
 }
 
 // addOne makes one socket.
-func (n *lane) addOne(r conf.PortRule, port uint16, auto bool) error {
+func (n *lane) addOne(r conf.PortRule, port uint16, auto *spot) error {
 	fd, err := n.socket(r, port)
 	if err != nil {
 		return err
@@ -229,7 +230,6 @@ func (n *lane) addOne(r conf.PortRule, port uint16, auto bool) error {
 		FD: fd, Proto: n.proto, Inside: n.inside, Device: r.Iface,
 		Target: r.ToFirst + (port - r.First), ToAddr: wire.AddrFrom(r.ToAddr),
 	}})
-	n.taken.Add(port)
 	return nil
 }
 
@@ -269,6 +269,14 @@ func (n *lane) takeLow(r conf.PortRule, port uint16) (int, bool) {
 		return p.FD, true
 	}
 	return -1, false
+}
+
+// closeLow closes what the launcher has bound in vain.
+func (n *lane) closeLow() {
+	for _, p := range n.low {
+		sys.Close(p.FD)
+	}
+	n.low = nil
 }
 
 func listenAddr(a netip.Addr) [16]byte {
@@ -337,8 +345,8 @@ func (n *lane) serve(g *shard.Group) {
 	}
 }
 
-// release ends the service of all listeners: no shard uses them any more.
-func (f *forwarder) release() {
+// close closes every listener: the shards let go of them first.
+func (f *forwarder) close() {
 	var slots []int
 	for _, n := range f.lanes {
 		for _, b := range n.bound {
@@ -350,10 +358,6 @@ func (f *forwarder) release() {
 	if len(slots) > 0 {
 		f.group.Unlisten(slots)
 	}
-}
-
-// close closes every listener, after release.
-func (f *forwarder) close() {
 	for _, n := range f.lanes {
 		for _, b := range n.bound {
 			sys.Close(b.l.FD)

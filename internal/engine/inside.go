@@ -3,9 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"slices"
 
-	"penne/internal/conf"
 	"penne/internal/isolate"
 	"penne/internal/netns"
 	"penne/internal/sys"
@@ -54,7 +52,7 @@ func (e *engine) bindPorts() error {
 	here := func(fn func() error) error { return fn() }
 	lanes := []lane{
 		{proto: wire.ProtoTCP, specs: f.TCPIn, run: here, low: e.lowPorts(true)},
-		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, low: e.lowPorts(false), holds: e.group.HoldsUDP},
+		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, low: e.lowPorts(false)},
 		{proto: wire.ProtoTCP, specs: f.TCPOut, run: e.inside.Do, inside: true},
 		{proto: wire.ProtoUDP, specs: f.UDPOut, run: e.inside.Do, inside: true},
 	}
@@ -83,13 +81,15 @@ func (e *engine) lowPorts(tcp bool) (out []netns.LowPort) {
 	return out
 }
 
-// roomForAll is how many sockets each lane with "all" may have: together half
-// of the descriptors that there can be, the other half being for flows.
+// roomForAll is how many sockets each "all" may have: together half of the
+// descriptors that there can be, the other half being for flows.
 func roomForAll(lanes []lane) int {
 	count := 0
 	for i := range lanes {
-		if slices.ContainsFunc(lanes[i].specs, func(s conf.PortSpec) bool { return s.All }) {
-			count++
+		for j := range lanes[i].specs {
+			if lanes[i].specs[j].All {
+				count++
+			}
 		}
 	}
 	return sys.RaiseFileLimit() / 2 / max(count, 1)

@@ -48,8 +48,8 @@ func (p *Pool) Take() (fd int, ok bool) {
 	default:
 		p.missed.Store(true)
 	}
-	if ok && len(p.ready) > cap(p.ready)/2 {
-		return fd, ok // after a miss, what has come meanwhile is told of too
+	if len(p.ready) > cap(p.ready)/2 {
+		return fd, ok
 	}
 	select {
 	case p.wake <- struct{}{}:

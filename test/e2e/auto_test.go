@@ -178,3 +178,69 @@ func TestAutoWithAServerThatSpeaksFirst(t *testing.T) {
 		}
 	})
 }
+
+// TestAutoOnSeveralAddresses gives "auto" once for each of two places.
+func TestAutoOnSeveralAddresses(t *testing.T) {
+	b, host, remote := portsBed(t)
+	for _, c := range []struct {
+		specs     []string
+		led, left []string
+	}{
+		{[]string{"127.0.0.1/auto", "::1/auto"}, []string{lo4, lo6}, []string{net4, net6}},
+		{[]string{"%lo/auto", "%" + bed.Link + "/auto"}, []string{lo4, lo6, net4, net6}, nil},
+	} {
+		t.Run(strings.Join(c.specs, " "), func(t *testing.T) {
+			s := forward(t, b, specs("-t", c.specs)...)
+			serveIn(t, s, "tcp", "who", ":8950")
+			for _, ip := range c.led {
+				if a := await(t, clientOf(host, remote, ip), "tcp", at(ip, 8950)); a.localPort() != 8950 {
+					t.Errorf("%s led to %+v", ip, a)
+				}
+			}
+			for _, ip := range c.left {
+				if a := ask(t, remote, "tcp", at(ip, 8950)); !a.refused() {
+					t.Errorf("%s led to %+v", ip, a)
+				}
+			}
+		})
+	}
+}
+
+// TestAutoTakesTheOtherAddress has a port of one loopback address inside in use by another program: that of the
+// other leads out, and once the program has ended both do.
+func TestAutoTakesTheOtherAddress(t *testing.T) {
+	b, host, _ := portsBed(t)
+	s := forward(t, b, "-t", "none", "-u", "none", "-U", "none")
+	for addr, other := range map[string]string{lo4: lo6, lo6: lo4} {
+		stop := serveIn(t, s, "tcp", "source", at(addr, 8960))
+		stopHost := serveIn(t, host, "tcp", "who", at(lo4, 8960), at(lo6, 8960))
+		await(t, s, "tcp", at(other, 8960))
+		stop()
+		await(t, s, "tcp", at(addr, 8960))
+		stopHost()
+		awaitRefusal(t, s, "tcp", at(addr, 8960))
+	}
+}
+
+// TestAutoReachesTheStubResolver has COMMAND resolve names by the resolv.conf that it shares with the host, where
+// the resolver is on an address of loopback, as that of systemd-resolved.
+func TestAutoReachesTheStubResolver(t *testing.T) {
+	need(t, "curl")
+	b, file := withResolver(t, "nameserver 127.0.0.53\n")
+	dnsmasq(t, b.Host, bed.RemoteIP4, "127.0.0.53", "127.0.0.54")
+	remote := direct(t, b, b.Remote)
+	serveIn(t, remote, "tcp", "early", at(bed.RemoteIP4, 8080))
+	for _, options := range [][]string{nil, {"--no-map-gw"}, {"-t", "none", "-u", "none"}} {
+		s := forward(t, b, options...)
+		// The server says nothing (52, an empty reply), but it has been found by its name.
+		if res, err := s.Run("curl", "-sS", "--noproxy", "*", "http://penne.example:8080/"); err != nil || res.Status != 52 {
+			t.Errorf("%v: status %d, %v: %s", options, res.Status, err, res.Stderr)
+		}
+		dig(t, s, "127.0.0.53", bed.RemoteIP4)
+	}
+	s := forward(t, b)
+	writeFile(t, file, "nameserver 127.0.0.54\n")
+	run(t, s, "timeout", "60", "sh", "-c", "until dig +tries=1 +time=5 penne.example A | grep -F '(127.0.0.54)'; do :; done")
+	awaitRefusal(t, s, "tcp", at("127.0.0.53", 53))
+	dig(t, s, "127.0.0.54", bed.RemoteIP4)
+}

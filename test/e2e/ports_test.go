@@ -164,6 +164,27 @@ func TestAllPorts(t *testing.T) {
 	))
 }
 
+// TestAllPortsOfSeveralAddresses gives "all" once for each of two places.
+func TestAllPortsOfSeveralAddresses(t *testing.T) {
+	b, host, remote := portsBed(t)
+	const others = ",~1-7999,~8010-65535"
+	for _, c := range []struct {
+		specs []string
+		want  map[string]int
+	}{
+		{[]string{"127.0.0.1/all" + others, "::1/all" + others, "8001:9001"}, merge(
+			everywhere(8000, 0), everywhere(8001, 9001), map[string]int{at(lo4, 8000): 8000, at(lo6, 8000): 8000},
+		)},
+		{[]string{"%lo/all" + others, "%" + bed.Link + "/all" + others}, everywhere(8000, 8000)},
+	} {
+		t.Run(strings.Join(c.specs, " "), func(t *testing.T) {
+			s := forward(t, b, specs("-t", c.specs)...)
+			serveIn(t, s, "tcp", "who", append(anyPort(8000, 8004), anyPort(9000, 9004)...)...)
+			wantPorts(t, host, remote, "tcp", c.want)
+		})
+	}
+}
+
 // wantPorts tries addresses of the host: want is the guest's port that each leads to, 0 a refusal.
 func wantPorts(t *testing.T, host, remote *bed.Session, network string, want map[string]int) {
 	t.Helper()
