@@ -70,6 +70,7 @@ func Serve(ctx context.Context, c *conf.Config, h *netns.Handles) error {
 	}
 	if err != nil {
 		e.logFailure(err)
+		e.log.Close()
 		return err
 	}
 	e.detachLog()
@@ -126,6 +127,7 @@ func (e *engine) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-e.failed:
+			e.logFailure(err)
 			return err
 		case <-scan:
 			timer.Reset(e.scan())

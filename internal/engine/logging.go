@@ -47,12 +47,11 @@ func callersPID() int {
 	return pid
 }
 
-// logFailure logs why we do not start, where the launcher, which tells the
-// caller, does not.
+// logFailure logs why we end, where the launcher, which tells the caller if it
+// is there, does not.
 func (e *engine) logFailure(err error) {
 	e.log.DropStderr()
 	e.log.Error(err.Error())
-	e.log.Close()
 }
 
 // detachLog leaves standard error alone once we work in the background: it is

@@ -322,3 +322,37 @@ func TestJoinErrors(t *testing.T) {
 		"the process or namespace must be your own\n")
 	target.end()
 }
+
+// An engine whose tap is deleted ends, and says why where somebody may look
+// later.
+func TestTapDeleted(t *testing.T) {
+	u := newUser(t)
+	target := u.target()
+	file := filepath.Join(u.dir, "log")
+	const why = "read from the tap: file descriptor in bad state"
+	deleteTap := func() {
+		r := u.finish("nsenter", "-t", target.pid(), "-U", "-n", "--preserve-credentials", "ip", "link", "del", "ravioli")
+		r.expect(0, "", "")
+	}
+	for _, foreground := range []bool{false, true} {
+		argv := []string{"pasta", "--config-net", "-I", "ravioli", "-l", file, "-P", filepath.Join(u.dir, "pid")}
+		if !foreground {
+			u.finish(append(argv, target.pid())...).expect(0, "", "")
+			deleteTap()
+		} else {
+			r := u.start(append(argv, "-f", target.pid())...)
+			u.awaitFile(r, filepath.Join(u.dir, "pid"))
+			deleteTap()
+			r.wait()
+			r.expect(1, "", "pasta: "+why+"\n")
+		}
+		u.waitGone(target)
+		if text := u.readFile(file); strings.Contains(text, "\n") || !strings.HasSuffix(text, " ERROR: "+why) {
+			t.Errorf("foreground %v: the log file has %q", foreground, text)
+		}
+		for _, name := range []string{"log", "pid"} {
+			os.Remove(filepath.Join(u.dir, name))
+		}
+	}
+	target.end()
+}
