@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/netip"
+	"slices"
 
 	"penne/internal/conf"
 	"penne/internal/fwd"
@@ -17,13 +18,15 @@ func rules(c *conf.Config, t *nl.Template, dns *resolver) *fwd.Rules {
 		r.MTU = conf.MaxMTU
 	}
 	r.NoTCP, r.NoUDP, r.NoICMP = c.Protocols.NoTCP, c.Protocols.NoUDP, c.Protocols.NoICMP
+	// COMMAND has the host's resolv.conf whatever -D says, and fails over.
+	servers := slices.Concat(c.DNS.Servers, dns.Servers)
 	r.V4 = family(&t.V4, given{
 		c.Net.Addr4, c.Net.Gateway4, c.Net.GuestAddr4, c.Net.Outbound4, c.Net.HostLoopback4,
-		c.Net.OutboundIf4, c.DNS.Forward4, c.DNS.Host4, resolverOf(&c.DNS, dns, true),
+		c.Net.OutboundIf4, c.DNS.Forward4, c.DNS.Host4, resolverOf(&c.DNS, dns, true), servers,
 	})
 	r.V6 = family(&t.V6, given{
 		c.Net.Addr6, c.Net.Gateway6, c.Net.GuestAddr6, c.Net.Outbound6, c.Net.HostLoopback6,
-		c.Net.OutboundIf6, c.DNS.Forward6, c.DNS.Host6, resolverOf(&c.DNS, dns, false),
+		c.Net.OutboundIf6, c.DNS.Forward6, c.DNS.Host6, resolverOf(&c.DNS, dns, false), servers,
 	})
 	r.LinkLocal6 = linkLocal(&r.V6, &t.V6)
 	if r.V6.Ours.IsZero() {
@@ -38,6 +41,7 @@ type given struct {
 	hostLoopback                  conf.Mapping
 	bindIf                        string
 	dnsForward, dnsHost, resolver netip.Addr
+	servers                       []netip.Addr // all that may be asked, of both families
 }
 
 func family(t *nl.Family, o given) fwd.Family {
@@ -63,7 +67,7 @@ func family(t *nl.Family, o given) fwd.Family {
 	if !o.hostLoopback.Off {
 		f.HostLoopback = wire.AddrFrom(firstValid(o.hostLoopback.Addr, gateway))
 	}
-	f.GatewayResolves = gateway.IsValid() && o.resolver == gateway
+	f.GatewayResolves = slices.Contains(o.servers, gateway)
 	if f.DNSForward.IsZero() && !o.dnsHost.IsValid() && f.DNSHost.IsLoopback() {
 		// Stub resolvers such as 127.0.0.53 are not where the mapping of
 		// the host's loopback leads, but the guest means them.

@@ -58,9 +58,22 @@ func TestRulesFollowOptions(t *testing.T) {
 }
 
 func TestRulesWhereTheGatewayResolves(t *testing.T) {
-	r := rules(&conf.Config{}, template(), &resolver{Servers: []netip.Addr{ip("192.0.2.1")}})
-	if !r.V4.GatewayResolves || r.V6.GatewayResolves {
-		t.Errorf("IPv4 %v, IPv6 %v", r.V4.GatewayResolves, r.V6.GatewayResolves)
+	for _, c := range []struct {
+		dns    conf.DNS
+		host   []netip.Addr
+		v4, v6 bool
+	}{
+		{conf.DNS{}, addrs("192.0.2.1"), true, false},
+		{conf.DNS{}, addrs("9.9.9.9", "2001:db8::1", "192.0.2.1"), true, true},
+		{conf.DNS{}, addrs("9.9.9.9", "2001:db8::53"), false, false},
+		{conf.DNS{None: true}, addrs("192.0.2.1"), true, false},
+		{conf.DNS{Servers: addrs("9.9.9.9")}, addrs("192.0.2.1"), true, false},
+		{conf.DNS{Servers: addrs("2001:db8::1")}, addrs("9.9.9.9"), false, true},
+	} {
+		r := rules(&conf.Config{DNS: c.dns}, template(), &resolver{Servers: c.host})
+		if r.V4.GatewayResolves != c.v4 || r.V6.GatewayResolves != c.v6 {
+			t.Errorf("%+v, %v: IPv4 %v, IPv6 %v", c.dns, c.host, r.V4.GatewayResolves, r.V6.GatewayResolves)
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ type Family struct {
 	// DNSForward, inside, is the host's resolver DNSHost, for ports 53 and
 	// 853 of TCP and UDP (--dns-forward, --dns-host).
 	DNSForward, DNSHost wire.Addr
-	// GatewayResolves is set where the gateway is the host's resolver: then
+	// GatewayResolves is set where the gateway is a resolver of the host: then
 	// queries to it are not led to the host's loopback with the rest.
 	GatewayResolves bool
 	// Bind is the source address of outbound sockets (-o), BindIf their

@@ -82,7 +82,7 @@ func TestForwardedResolver(t *testing.T) {
 
 // TestResolverElsewhere overrides the host's resolver, and has one that is the gateway.
 func TestResolverElsewhere(t *testing.T) {
-	b, _ := withResolver(t, "nameserver "+bed.GatewayIP4+"\n")
+	b, file := withResolver(t, "nameserver "+bed.GatewayIP4+"\n")
 	dnsmasq(t, b.Remote, "192.0.2.54", bed.GatewayIP4, bed.RemoteIP4, bed.RemoteIP6)
 	t.Run("dns-host", func(t *testing.T) {
 		s := attach(t, b, "--dns-forward", "169.254.1.1", "--dns-host", bed.RemoteIP4,
@@ -94,6 +94,15 @@ func TestResolverElsewhere(t *testing.T) {
 		s := attach(t, b, "--dns-forward", "169.254.1.1")
 		dig(t, s, bed.GatewayIP4, "192.0.2.54")
 		dig(t, s, "169.254.1.1", "192.0.2.54")
+	})
+	for _, announced := range []string{"9.9.9.9", "none"} { // which COMMAND does not see
+		t.Run("gateway, -D "+announced, func(t *testing.T) {
+			dig(t, attach(t, b, "-D", announced), bed.GatewayIP4, "192.0.2.54")
+		})
+	}
+	t.Run("gateway as the second", func(t *testing.T) {
+		writeFile(t, file, "nameserver 192.0.2.99\nnameserver "+bed.GatewayIP4+"\n")
+		dig(t, attach(t, b), bed.GatewayIP4, "192.0.2.54")
 	})
 }
 
