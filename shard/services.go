@@ -30,7 +30,7 @@ func (g *Group) Advertise() {
 
 func (s *Shard) setServices(v *Services) {
 	s.services = v
-	s.ndp = ndp.New(v.NDP)
+	s.ndp.Reconfigure(v.NDP)
 }
 
 // Ports of DHCP servers, of both versions.

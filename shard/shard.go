@@ -110,7 +110,7 @@ func (s *Shard) translators(cfg *Config, g *Group) (err error) {
 	if cfg.Services == nil {
 		cfg.Services = &Services{}
 	}
-	s.setServices(cfg.Services)
+	s.services, s.ndp = cfg.Services, ndp.New(cfg.Services.NDP)
 	s.relay = splice.New(&s.env, maxSpliced/len(cfg.Ports))
 	s.datagramRelay, s.namespace = relay.New(&s.env, maxSpliced/len(cfg.Ports)), s.side()
 	for _, w := range [...]struct {
@@ -393,4 +393,7 @@ func (s *Shard) post(fn func(*Shard)) {
 }
 
 // rules is posted by Group.SetRules.
-func (s *Shard) setRules(r *fwd.Rules) { s.env.Rules = r }
+func (s *Shard) setRules(r *fwd.Rules) {
+	s.ndp.Renumber(&s.env.Rules.V6, &r.V6)
+	s.env.Rules = r
+}

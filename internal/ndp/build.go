@@ -90,10 +90,22 @@ func (r *Responder) advertise(e *env.Env, dst *wire.Addr, mac *wire.MAC) {
 }
 
 // putRA writes the message, its checksum left zero, to the start of b and
-// returns its length. We are a default router only if the rules name one, for a guest
-// that has none yet. Times
-// for reachability and retransmission are left to the guest.
+// returns its length.
 func (r *Responder) putRA(b []byte, rules *fwd.Rules) int {
+	n := r.putHeader(b, rules)
+	n += putMTU(b[n:], r.cfg.MTU)
+	if !r.cfg.Configured {
+		if p := guestPrefix(&rules.V6); p.bits > 0 {
+			n += len(appendPrefix(b[n:n], &p, forever))
+		}
+	}
+	return n + copy(b[n:], r.options)
+}
+
+// putHeader writes what each advertisement begins with. We are a default router
+// only if the rules name one, for a guest that has none yet. Times for
+// reachability and retransmission are left to the guest.
+func (r *Responder) putHeader(b []byte, rules *fwd.Rules) int {
 	clear(b[:lenRA])
 	b[0], b[4] = typeRA, 64
 	if r.cfg.Managed {
@@ -105,13 +117,7 @@ func (r *Responder) putRA(b []byte, rules *fwd.Rules) int {
 	if !rules.V6.Gateway.IsZero() && !r.cfg.Configured {
 		binary.BigEndian.PutUint16(b[6:], uint16(RouterLifetime/time.Second))
 	}
-	n := lenRA
-	n += putLink(b[n:], optSourceLink, &rules.OurMAC)
-	n += putMTU(b[n:], rules.MTU)
-	if !r.cfg.Configured {
-		n += putPrefix(b[n:], &rules.V6)
-	}
-	return n + copy(b[n:], r.options)
+	return lenRA + putLink(b[lenRA:], optSourceLink, &rules.OurMAC)
 }
 
 func putLink(b []byte, kind byte, mac *wire.MAC) int {
@@ -130,50 +136,60 @@ func putMTU(b []byte, mtu int) int {
 	return 8
 }
 
-// putPrefix announces the prefix of the guest's address: for the guest to make
-// an address in it if that is possible, and in any case as on the link.
-func putPrefix(b []byte, f *fwd.Family) int {
+// prefix is a network, the rest of whose address is zero.
+type prefix struct {
+	addr wire.Addr
+	bits uint8
+}
+
+// guestPrefix is the network of the guest's address, zero if it cannot be
+// announced.
+func guestPrefix(f *fwd.Family) prefix {
 	if f.Guest.IsZero() || f.Guest.IsLinkLocal() || f.Bits == 0 || f.Bits >= 128 {
-		return 0
+		return prefix{}
 	}
-	clear(b[:32])
-	b[0], b[1], b[2], b[3] = optPrefix, 4, f.Bits, prefixOnLink
-	if f.Bits == slaacBits {
-		b[3] |= prefixAutonomous
-	}
-	binary.BigEndian.PutUint32(b[4:], forever)
-	binary.BigEndian.PutUint32(b[8:], forever)
-	copy(b[16:32], f.Guest[:])
+	p := prefix{f.Guest, f.Bits}
 	whole, rest := int(f.Bits/8), f.Bits%8
-	b[16+whole] &= ^byte(0xff >> rest)
-	clear(b[16+whole+1 : 32])
-	return 32
+	p.addr[whole] &= ^byte(0xff >> rest)
+	clear(p.addr[whole+1:])
+	return p
+}
+
+// appendPrefix appends the option of RFC 4861 section 4.6.2: for the guest to
+// make an address in it if that is possible, and in any case as on the link, for
+// lifetime seconds.
+func appendPrefix(b []byte, p *prefix, lifetime uint32) []byte {
+	flags := byte(prefixOnLink)
+	if p.bits == slaacBits {
+		flags |= prefixAutonomous
+	}
+	b = append(b, optPrefix, 4, p.bits, flags)
+	b = binary.BigEndian.AppendUint32(b, lifetime) // valid
+	b = binary.BigEndian.AppendUint32(b, lifetime) // preferred
+	b = append(b, 0, 0, 0, 0)
+	return append(b, p.addr[:]...)
 }
 
 // appendRDNSS appends the option of RFC 8106 section 5.1, if there are any
-// resolvers of IPv6.
-func appendRDNSS(b []byte, dns []wire.Addr) []byte {
-	start := len(b)
-	b = append(b, optRDNSS, 1, 0, 0, 0xff, 0xff, 0xff, 0xff)
-	n := byte(0)
+// resolvers; they are maxDNS at most, of IPv6. lifetime is in seconds.
+func appendRDNSS(b []byte, dns []wire.Addr, lifetime uint32) []byte {
+	if len(dns) == 0 {
+		return b
+	}
+	b = append(b, optRDNSS, byte(1+2*len(dns)), 0, 0)
+	b = binary.BigEndian.AppendUint32(b, lifetime)
 	for i := range dns {
-		if n < maxDNS && !dns[i].Is4() && !dns[i].IsZero() {
-			b = append(b, dns[i][:]...)
-			n++
-		}
+		b = append(b, dns[i][:]...)
 	}
-	if n == 0 {
-		return b[:start]
-	}
-	b[start+1] = 1 + 2*n
 	return b
 }
 
 // appendDNSSL appends the option of RFC 8106 section 5.2, if there are any
-// domains, and returns those it had to leave out.
-func appendDNSSL(b []byte, domains []string) (opts []byte, leftOut []string) {
+// domains, and returns those it had to leave out. lifetime is in seconds.
+func appendDNSSL(b []byte, domains []string, lifetime uint32) (opts []byte, leftOut []string) {
 	start := len(b)
-	b = append(b, optDNSSL, 1, 0, 0, 0xff, 0xff, 0xff, 0xff)
+	b = append(b, optDNSSL, 1, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, lifetime)
 	for _, d := range domains {
 		n, ok := wire.NameLen(d)
 		if !ok || len(b)+n-start > maxDNSSL {

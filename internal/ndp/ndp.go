@@ -21,6 +21,7 @@
 package ndp
 
 import (
+	"slices"
 	"time"
 
 	"penne/internal/fwd"
@@ -66,6 +67,8 @@ type Config struct {
 	// Managed and Other are the flags that send the guest to a DHCPv6
 	// server, for addresses or for the rest (RFC 4861 section 4.2).
 	Managed, Other bool
+	// MTU is announced, in octets; 0 announces none.
+	MTU int
 	// DNS are resolvers to announce, as the guest sees them; IPv4 ones are
 	// left out, and those past maxDNS.
 	DNS []wire.Addr
@@ -78,13 +81,16 @@ type Responder struct {
 	cfg     Config
 	options []byte // RDNSS and DNSSL, as they go into each advertisement
 	leftOut []string
+	gone    gone
 }
 
 // New makes a Responder.
 func New(c Config) *Responder {
+	c.DNS = slices.DeleteFunc(slices.Clone(c.DNS), func(a wire.Addr) bool { return a.Is4() || a.IsZero() })
+	c.DNS = c.DNS[:min(len(c.DNS), maxDNS)]
 	r := &Responder{cfg: c}
-	r.options = appendRDNSS(nil, c.DNS)
-	r.options, r.leftOut = appendDNSSL(r.options, c.Search)
+	r.options = appendRDNSS(nil, c.DNS, forever)
+	r.options, r.leftOut = appendDNSSL(r.options, c.Search, forever)
 	return r
 }
 
@@ -130,11 +136,13 @@ func (r *Responder) Input(e *env.Env, f *ring.Frame) {
 	}
 }
 
-// Advertise commits an unsolicited Router Advertisement to all nodes: after a
-// change of what is announced, and often enough for RouterLifetime.
+// Advertise commits an unsolicited Router Advertisement to all nodes, and one
+// that withdraws what earlier ones said: after a change of what is announced,
+// and often enough for RouterLifetime.
 func (r *Responder) Advertise(e *env.Env) {
 	if !r.cfg.Off && e.Rules.V6.On {
 		r.advertise(e, &allNodes, &allNodesMAC)
+		r.withdraw(e)
 	}
 }
 

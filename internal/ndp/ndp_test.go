@@ -202,7 +202,7 @@ func TestSeenAddress(t *testing.T) {
 func TestRouterAdvertisement(t *testing.T) {
 	b := newBench(t)
 	r := New(Config{DNS: []wire.Addr{wire.Addr4([]byte{192, 0, 2, 53}), addr("2001:db8:1::53"), addr("2001:db8::54")},
-		Search: []string{"example.com", "a.test."}, Other: true})
+		Search: []string{"example.com", "a.test."}, Other: true, MTU: 65520})
 	reply := b.input(r, rs(t, guestLL))
 	if reply == nil {
 		t.Fatal("no answer")
@@ -231,14 +231,9 @@ func TestRAVariants(t *testing.T) {
 		change func(*fwd.Rules)
 		check  func(*ndp.RouterAdvertisement) bool
 	}{
+		{"usual", func(*fwd.Rules) {}, func(m *ndp.RouterAdvertisement) bool { return len(m.Options) == 2 }},
 		{"no gateway", func(r *fwd.Rules) { r.V6.Gateway = any6 },
 			func(m *ndp.RouterAdvertisement) bool { return m.RouterLifetime == 0 && prefixOf(m) != nil }},
-		{"no MTU", func(r *fwd.Rules) { r.MTU = 0 }, func(m *ndp.RouterAdvertisement) bool {
-			return !slices.ContainsFunc(m.Options, func(o ndp.Option) bool { _, ok := o.(*ndp.MTU); return ok })
-		}},
-		{"MTU too small for IPv6", func(r *fwd.Rules) { r.MTU = 1279 }, func(m *ndp.RouterAdvertisement) bool {
-			return !slices.ContainsFunc(m.Options, func(o ndp.Option) bool { _, ok := o.(*ndp.MTU); return ok })
-		}},
 		{"no address", func(r *fwd.Rules) { r.V6.Guest = any6 },
 			func(m *ndp.RouterAdvertisement) bool { return prefixOf(m) == nil && m.RouterLifetime != 0 }},
 		{"single address", func(r *fwd.Rules) { r.V6.Bits = 128 },
@@ -266,10 +261,25 @@ func TestRAVariants(t *testing.T) {
 	}
 }
 
+// TestMTU wants it announced if it is given and IPv6 can have it, whatever the rules' is.
+func TestMTU(t *testing.T) {
+	for mtu, want := range map[int]bool{0: false, 1279: false, 1280: true, 65520: true} {
+		b := newBench(t)
+		_, m := decode(t, b.input(New(Config{MTU: mtu}), rs(t, any6)), allNodes, allNodesMAC)
+		has := slices.ContainsFunc(m.(*ndp.RouterAdvertisement).Options, func(o ndp.Option) bool {
+			v, ok := o.(*ndp.MTU)
+			return ok && int(v.MTU) == mtu
+		})
+		if has != want {
+			t.Errorf("%d: %+v", mtu, m)
+		}
+	}
+}
+
 // TestConfiguredGuest is one that must not take an address or a route from an advertisement.
 func TestConfiguredGuest(t *testing.T) {
 	b := newBench(t)
-	r := New(Config{Configured: true, Other: true, DNS: []wire.Addr{addr("2001:db8:1::53")}})
+	r := New(Config{Configured: true, Other: true, MTU: 65520, DNS: []wire.Addr{addr("2001:db8:1::53")}})
 	_, m := decode(t, b.input(r, rs(t, guestLL)), guestLL, guestMAC)
 	want := &ndp.RouterAdvertisement{CurrentHopLimit: 64, OtherConfiguration: true, Options: []ndp.Option{
 		&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: ourMAC[:]},

@@ -235,7 +235,7 @@ func TestHostBootsWithoutNetwork(t *testing.T) {
 }
 
 // TestGuestHearsOfAChange is for a guest that configures itself: it gets an address of the new prefix by a router
-// advertisement that it has not asked for.
+// advertisement that it has not asked for, and the old one is deprecated by another.
 func TestGuestHearsOfAChange(t *testing.T) {
 	b := newBed(t)
 	s := start(t, b, "-f", "-q", "-6", "-t", "none", "-u", "none", "-T", "none", "-U", "none")
@@ -244,6 +244,7 @@ func TestGuestHearsOfAChange(t *testing.T) {
 	onHost(t, b, "addr", "add", "2001:db8:7::2/64", "dev", bed.Link, "nodad")
 	onHost(t, b, "addr", "del", bed.HostIP6+"/64", "dev", bed.Link)
 	awaitInside(t, s, "inet6 2001:db8:7:", "-6", "addr")
+	awaitInside(t, s, "deprecated", "-6", "addr", "show", "to", "2001:db8:1::/64")
 }
 
 // start starts pasta with just these options.
