@@ -37,6 +37,7 @@ type engine struct {
 	log      *log.Log
 	resolv   *resolvFile
 	dns      resolver
+	leftOut  []string // warnings of warnLeftOut that still hold
 	monitor  *nl.Monitor
 	template nl.Template
 	rules    *fwd.Rules

@@ -64,12 +64,15 @@ func announced(c *conf.DNS, r *fwd.Rules, dns *resolver) (n naming) {
 }
 
 // reachable is the address by which the guest reaches a resolver of the host,
-// zero if there is none. The host's loopback is not the guest's.
+// zero if there is none. The host's loopback is not the guest's, and an address
+// that both have is the guest's own to it.
 func reachable(a wire.Addr, r *fwd.Rules) wire.Addr {
 	f := r.Of(&a)
 	switch {
-	case !a.IsLoopback():
+	case !a.IsLoopback() && a != f.Guest && !slices.Contains(f.Others, a):
 		return a
+	case a == f.Guest && !f.GuestMap.IsZero():
+		return f.GuestMap
 	case a == fwd.Loopback(&a) && f.DNSHost != a && !f.HostLoopback.IsZero():
 		return f.HostLoopback
 	}
@@ -79,13 +82,10 @@ func reachable(a wire.Addr, r *fwd.Rules) wire.Addr {
 // services is what the guest is told when it asks for its configuration.
 func (e *engine) services() *shard.Services {
 	n := announced(&e.conf.DNS, e.rules, &e.dns)
-	for _, a := range n.leftOut {
-		e.log.Warn("resolver " + a.String() + " is not announced: the guest cannot reach it, see --dns-forward")
-	}
 	p, net, configured := &e.conf.Protocols, &e.conf.Net, e.conf.Pasta.ConfigNet
 	v := &shard.Services{
 		NDP: ndp.Config{
-			Off: p.NoNDP, NoRA: p.NoRA, Configured: configured, DNS: n.servers, Search: n.search,
+			Off: p.NoNDP, NoRA: p.NoRA, Configured: configured, MTU: net.MTU, DNS: n.servers, Search: n.search,
 			Managed: !p.NoDHCPv6 && !configured, Other: !p.NoDHCPv6,
 		},
 		DHCP: dhcp.Config{
@@ -93,8 +93,24 @@ func (e *engine) services() *shard.Services {
 		},
 		DHCP6: dhcp6.Config{Off: p.NoDHCPv6, DNS: n.servers, Search: n.search, FQDN: net.FQDN},
 	}
-	for _, d := range ndp.New(v.NDP).LeftOut() {
-		e.log.Warn("search domain '" + d + "' cannot be announced in router advertisements")
-	}
+	e.warnLeftOut(n.leftOut, ndp.New(v.NDP).LeftOut())
 	return v
+}
+
+// warnLeftOut names what cannot be announced, but for what it named the last
+// time: this comes with every change of the host's network.
+func (e *engine) warnLeftOut(resolvers []netip.Addr, domains []string) {
+	var lines []string
+	for _, a := range resolvers {
+		lines = append(lines, "resolver "+a.String()+" is not announced: the guest cannot reach it, see --dns-forward")
+	}
+	for _, d := range domains {
+		lines = append(lines, "search domain '"+d+"' cannot be announced in router advertisements")
+	}
+	for _, line := range lines {
+		if !slices.Contains(e.leftOut, line) {
+			e.log.Warn(line)
+		}
+	}
+	e.leftOut = lines
 }

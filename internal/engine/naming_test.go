@@ -3,9 +3,12 @@ package engine
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"penne/internal/conf"
+	"penne/internal/log"
+	"penne/internal/nl"
 )
 
 func addrs(list ...string) (out []netip.Addr) {
@@ -17,6 +20,8 @@ func addrs(list ...string) (out []netip.Addr) {
 
 func TestAnnouncedResolvers(t *testing.T) {
 	noGateway := func(c *conf.Config) { c.Net.HostLoopback4.Off = true }
+	tm := template() // 192.0.2.9 is the guest's as well
+	tm.V4.Addrs = append(tm.V4.Addrs, nl.Addr{Prefix: netip.MustParsePrefix("192.0.2.10/24")})
 	for _, c := range []struct {
 		name    string
 		set     func(*conf.Config)
@@ -33,6 +38,10 @@ func TestAnnouncedResolvers(t *testing.T) {
 		{"two stubs, one address", nil, addrs("127.0.0.53", "127.0.0.1", "192.0.2.53"), "[192.0.2.1 192.0.2.53]", "[]"},
 		{"loopback as the second", nil, addrs("192.0.2.53", "127.0.0.1"), "[192.0.2.53 192.0.2.1]", "[]"},
 		{"another stub as the second", nil, addrs("192.0.2.53", "127.0.0.53"), "[192.0.2.53]", "[127.0.0.53]"},
+		{"the guest's own address", nil, addrs("192.0.2.9", "192.0.2.53"), "[192.0.2.53]", "[192.0.2.9]"},
+		{"another of its own", nil, addrs("192.0.2.10"), "[]", "[192.0.2.10]"},
+		{"its own, mapped", func(c *conf.Config) { c.Net.GuestAddr4 = ip("169.254.1.2") }, addrs("192.0.2.9"), "[169.254.1.2]", "[]"},
+		{"its own, forwarded", func(c *conf.Config) { c.DNS.Forward4 = ip("169.254.1.1") }, addrs("192.0.2.9"), "[169.254.1.1]", "[]"},
 		{"stub, no way", noGateway, addrs("127.0.0.53", "192.0.2.53"), "[192.0.2.53]", "[127.0.0.53]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -42,7 +51,7 @@ func TestAnnouncedResolvers(t *testing.T) {
 				c.set(cfg)
 			}
 			host := &resolver{Servers: c.host}
-			n := announced(&cfg.DNS, rules(cfg, template(), host), host)
+			n := announced(&cfg.DNS, rules(cfg, tm, host), host)
 			if got := fmt.Sprint(n.servers); got != c.want || fmt.Sprint(n.leftOut) != c.leftOut {
 				t.Errorf("%s, left out %v; want %s, %s", got, n.leftOut, c.want, c.leftOut)
 			}
@@ -96,5 +105,47 @@ func TestStubResolverIsReachedByTheMapping(t *testing.T) {
 	}
 	if r := rules(&conf.Config{}, template(), &resolver{Servers: addrs("192.0.2.53")}); !r.V4.DNSForward.IsZero() {
 		t.Errorf("no stub: %v leads there", r.V4.DNSForward)
+	}
+}
+
+// TestServices makes rules and services of one command line, as the engine does.
+func TestServices(t *testing.T) {
+	for _, mtu := range []int{0, 1500} {
+		e := &engine{conf: &conf.Config{}, log: log.Discard()}
+		e.conf.Net.MTU = mtu
+		e.rules = rules(e.conf, template(), &e.dns)
+		if v := e.services(); v.NDP.MTU != mtu || v.DHCP.MTU != mtu {
+			t.Errorf("-m %d: %d by router advertisements, %d by DHCP", mtu, v.NDP.MTU, v.DHCP.MTU)
+		}
+	}
+}
+
+// TestLeftOutIsSaidOnce changes the host's resolvers, and wants each warning when it becomes true.
+func TestLeftOutIsSaidOnce(t *testing.T) {
+	var out strings.Builder
+	e := &engine{conf: &conf.Config{}, log: log.New(log.Options{Stderr: &out})}
+	e.conf.DNS.Announce, e.conf.DNS.AnnounceSearch = true, true
+	const a, b = "resolver 127.0.0.53", "search domain 'a..b'"
+	for i, c := range []struct {
+		host resolver
+		want []string
+	}{
+		{resolver{Servers: addrs("192.0.2.53", "127.0.0.53"), Search: []string{"a..b"}}, []string{a, b}},
+		{resolver{Servers: addrs("192.0.2.54", "127.0.0.53"), Search: []string{"a..b"}}, nil},
+		{resolver{Servers: addrs("192.0.2.54"), Search: []string{"a..b"}}, nil},
+		{resolver{Servers: addrs("192.0.2.54", "127.0.0.53"), Search: []string{"a..b"}}, []string{a}},
+	} {
+		out.Reset()
+		e.dns = c.host
+		e.rules = rules(e.conf, template(), &e.dns)
+		e.services()
+		for _, want := range c.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%d: no %q in %q", i, want, out.String())
+			}
+		}
+		if n := strings.Count(out.String(), "\n"); n != len(c.want) {
+			t.Errorf("%d: %d lines, want %d: %q", i, n, len(c.want), out.String())
+		}
 	}
 }
