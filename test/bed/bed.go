@@ -177,7 +177,8 @@ func (b *Bed) Stage(program string) (string, error) {
 	return to, nil
 }
 
-// Close ends what runs in the bed and removes its directory. The namespaces go with their threads.
+// Close ends what runs in the bed and removes its directory. The namespaces go with their threads. Data races in what
+// ran, if it was built with the race detector, are an error.
 func (b *Bed) Close() error {
 	b.mu.Lock()
 	if b.closed {
@@ -211,7 +212,7 @@ func (b *Bed) Close() error {
 	if b.dir == "" {
 		return nil
 	}
-	return os.RemoveAll(b.dir)
+	return errors.Join(raceReports(b.dir), os.RemoveAll(b.dir))
 }
 
 // closeOnSignal makes an interrupted run leave nothing behind; the signal then has its usual effect.

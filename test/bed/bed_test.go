@@ -110,6 +110,22 @@ func TestAgentRunsCommandsAndTools(t *testing.T) {
 	}
 }
 
+// TestRacesAreTold has a program report as Go's race detector does.
+func TestRacesAreTold(t *testing.T) {
+	Need(t)
+	b, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := b.Host.Run(Spec{Argv: []string{"sh", "-c", `echo "WARNING: DATA RACE" >"${GORACE#log_path=}.1"`}})
+	if err != nil || res.Status != 0 {
+		t.Errorf("report: %+v, %v", res, err)
+	}
+	if err := b.Close(); err == nil || !strings.Contains(err.Error(), "DATA RACE") {
+		t.Errorf("the bed closes with %v", err)
+	}
+}
+
 func TestBackgroundIsReadyAndStops(t *testing.T) {
 	s := direct(t, newBed(t))
 	stop, err := s.Background("^ready$", "sh", "-c", "echo ready; exec cat /dev/zero >/dev/null")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"sync"
 	"syscall"
@@ -81,7 +82,7 @@ func (n *NS) command(s Spec) *exec.Cmd {
 	cmd.Env = append([]string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=" + n.bed.dir, "LC_ALL=C", "SHELL=/bin/sh", "TMPDIR=" + os.TempDir(),
-		markEnv + "=" + n.bed.mark,
+		markEnv + "=" + n.bed.mark, "GORACE=log_path=" + filepath.Join(n.bed.dir, races, "report"),
 	}, s.Env...)
 	cmd.Stdin = s.Stdin
 	cmd.ExtraFiles = s.Files

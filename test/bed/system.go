@@ -75,16 +75,31 @@ func maxFiles() uint64 {
 	return most
 }
 
-// newDir makes the directory that everybody can read; its name tells whose it is.
+// newDir makes the directory that everybody can read; its name tells whose it is. In races everybody can write.
 func newDir() (string, error) {
 	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid()))
 	if err != nil {
 		return "", fmt.Errorf("make directory for binaries: %w", err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil {
+	races := filepath.Join(dir, races)
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(races, 0), os.Chmod(races, 0o777|os.ModeSticky)); err != nil {
 		return "", fmt.Errorf("make directory for binaries: %w", err)
 	}
 	return dir, nil
+}
+
+// races is where programs that were built with Go's race detector report.
+const races = "races"
+
+// raceReports are the reports of all programs that have run in a bed.
+func raceReports(dir string) error {
+	var all []error
+	reports, _ := filepath.Glob(filepath.Join(dir, races, "*"))
+	for _, file := range reports {
+		text, err := os.ReadFile(file)
+		all = append(all, err, fmt.Errorf("a data race, see below\n%s", text))
+	}
+	return errors.Join(all...)
 }
 
 func copyFile(to, from string) error {
