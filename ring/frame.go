@@ -8,7 +8,8 @@ import "penne/internal/wire"
 // read from the tap starts at HeadRoom, so that its payload is on a cache line
 // in the usual case as well.
 const (
-	// SlotSize is 18 pages: 64 KiB of payload, headers, room for tails.
+	// SlotSize is room for 64 KiB of payload, headers and tails. An arena
+	// rounds it up to pages.
 	SlotSize = 72 << 10
 	// PayloadOffset is where the payload of a built frame starts.
 	PayloadOffset = 192

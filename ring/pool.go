@@ -2,6 +2,7 @@ package ring
 
 import (
 	"fmt"
+	"os"
 
 	"penne/internal/sys"
 )
@@ -16,14 +17,21 @@ type Arena struct {
 // NewArena reserves slots frames for the shard home. It fails only when the
 // address space cannot be mapped.
 func NewArena(slots int, home uint8) (*Arena, error) {
-	mem, err := sys.MapReserve(slots * SlotSize)
+	return newArena(slots, home, os.Getpagesize())
+}
+
+// newArena gives every slot pages of its own, whatever their size (arm64 has
+// 4, 16 or 64 KiB): Trim gives back whole pages.
+func newArena(slots int, home uint8, page int) (*Arena, error) {
+	stride := (SlotSize + page - 1) / page * page
+	mem, err := sys.MapReserve(slots * stride)
 	if err != nil {
 		return nil, fmt.Errorf("reserve %d frames: %w", slots, err)
 	}
 	a := &Arena{mem: mem, frames: make([]Frame, slots)}
 	for i := range a.frames {
-		f := &a.frames[i]
-		f.slot, f.home = mem[i*SlotSize:(i+1)*SlotSize:(i+1)*SlotSize], home
+		start := i * stride
+		a.frames[i] = Frame{slot: mem[start : start+SlotSize : start+SlotSize], home: home}
 	}
 	return a, nil
 }

@@ -68,6 +68,39 @@ func TestTrimKeepsWarmFrames(t *testing.T) {
 	}
 }
 
+// Trim gives back a free frame's pages, all of them, and none of its neighbour's.
+func TestTrimSparesNeighbours(t *testing.T) {
+	p := newPool(t, 2, 0)
+	free, used := p.Get(), p.Get()
+	for i := range SlotSize {
+		free.Slot()[i], used.Slot()[i] = 1, 2
+	}
+	p.Put(free)
+	p.Trim(0)
+	for i := range SlotSize {
+		if free.Slot()[i] != 0 || used.Slot()[i] != 2 {
+			t.Fatalf("octet %d: %d in the free slot, %d in the used one", i, free.Slot()[i], used.Slot()[i])
+		}
+	}
+}
+
+// So it is on machines with larger pages: slots share none.
+func TestSlotsHaveOwnPages(t *testing.T) {
+	for _, page := range []int{4 << 10, 16 << 10, 64 << 10} {
+		a, err := newArena(9, 0, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stride := len(a.mem) / len(a.frames)
+		for i := range a.frames {
+			if s := a.frames[i].slot; stride%page != 0 || len(s) != SlotSize || len(s) > stride || &s[0] != &a.mem[i*stride] {
+				t.Errorf("%d KiB pages: slot %d of %d octets does not start at %d", page>>10, i, len(s), i*stride)
+			}
+		}
+		a.Close()
+	}
+}
+
 type countingSink struct{ batches, frames int }
 
 func (s *countingSink) Send(f []*Frame) { s.batches++; s.frames += len(f) }

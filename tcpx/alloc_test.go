@@ -196,7 +196,7 @@ func TestFlowNoAlloc(t *testing.T) {
 			t.Fatal("not accepted")
 		}
 		r.tcp.Flush()
-		r.tcp.resetHost(&r.tcp.conns[0])
+		r.tcp.endHost(&r.tcp.conns[0])
 	})
 	noAlloc(t, "a segment of no flow", func() { p.input(r.tcp, wire.ACK, 1, 1) })
 }

@@ -17,6 +17,7 @@ const (
 	synSent          // accepted on the host, our SYN is out
 	synRcvd          // our SYN-ACK is out
 	open             // data flows
+	draining         // the guest is gone, but its whole stream is taken: the tail goes on into the socket
 	timeWait         // both FINs are acknowledged, the socket is closed
 )
 
@@ -133,7 +134,7 @@ func (c *conn) finAcked() bool { return c.finSent && c.una == c.finSeq+1 }
 // which we act towards the guest.
 func (c *conn) phase() string {
 	switch c.state {
-	case unused:
+	case unused, draining:
 		return "CLOSED"
 	case connecting:
 		return "LISTEN"

@@ -19,6 +19,8 @@
 //   - allowance: how many octets beyond the taken ones we are ready to hold.
 //   - reflect: acknowledge to the guest what the remote has acknowledged.
 //   - hold: the time for which reflecting may keep an acknowledgment back.
+//   - drain: go on with a flow whose guest is gone behind its FIN, until the
+//     socket has the tail.
 //   - settle: the work on one flow at the end of a pass: discard what the guest
 //     acknowledged, fill the window, acknowledge.
 //

@@ -1,11 +1,17 @@
 package tcpx
 
 import (
+	"math"
+
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
 )
+
+// drainLimit is how long the socket of a guest that is gone may refuse what is
+// left of its stream: about as long as Linux keeps a socket that nobody holds.
+const drainLimit = 5 * 60e9
 
 // timeWaitTime is how long a flow that we ended first is remembered, to answer
 // a guest that repeats its FIN. The tap hardly loses frames and reorders none
@@ -46,18 +52,73 @@ func (t *TCP) remove(c *conn) {
 	t.env.Count.TCPFlows = uint64(t.table.Len())
 }
 
-// resetHost ends a flow that the guest ended: the remote gets a RST.
-func (t *TCP) resetHost(c *conn) {
-	if c.fd >= 0 {
+// guestGone ends a flow that the guest has ended, or forgotten. A stream whose
+// FIN is taken is whole, and was or will be acknowledged: as a remote on a bare
+// network, ours still gets all of it. Linux forgets a connection that nobody
+// holds a minute after its FIN was acknowledged, and a slow remote takes longer.
+func (t *TCP) guestGone(c *conn) {
+	if !c.guestFIN || c.shut {
+		t.endHost(c)
+		return
+	}
+	c.state, c.moved = draining, t.env.Now
+	c.rtxAt, c.ackAt, c.idleAt = 0, 0, t.env.Now+keepaliveAfter
+	t.queue(c)
+}
+
+// drain goes on with a flow whose guest is gone, until the socket has all of
+// its stream. What the remote says is for nobody, but it may have to say it
+// before it listens again.
+func (t *TCP) drain(c *conn) {
+	before := c.tailLen
+	t.sendTail(c)
+	if c.tailLen != before {
+		c.moved = t.env.Now
+	}
+	switch {
+	case c.shut, c.failed, t.env.Now-c.moved >= drainLimit:
+		t.endHost(c)
+	default:
+		swallow(c)
+	}
+}
+
+// endHost closes the socket of a flow and removes the flow. If the guest's
+// stream is whole and in the socket the kernel delivers the rest of it; else the
+// remote gets a RST.
+func (t *TCP) endHost(c *conn) {
+	switch {
+	case c.fd < 0:
+	case c.shut:
+		swallow(c) // close with octets unread resets the connection
+	default:
 		sys.Reset(int(c.fd))
 		c.fd = -1
+		t.env.Count.TCPReset++
 	}
-	t.env.Count.TCPReset++
 	t.remove(c)
+}
+
+// swallow throws away what the remote has sent so far. One call ends at the end
+// of what is there, or at an urgent mark; the bound is for a remote that sends
+// as fast as we read.
+func swallow(c *conn) {
+	for range peekRounds {
+		if n, errno := sys.Discard(int(c.fd), math.MaxInt32); n <= 0 || errno != 0 {
+			return
+		}
+	}
 }
 
 // resetGuest ends a flow whose host side is gone: the guest gets a RST.
 func (t *TCP) resetGuest(c *conn) {
+	t.tellGuest(c)
+	t.env.Count.TCPReset++
+	t.remove(c)
+}
+
+// tellGuest sends the RST that fits how far the flow is.
+func (t *TCP) tellGuest(c *conn) {
 	switch c.state {
 	case connecting: // it has no sequence number of ours yet
 		s := outSegment{ack: c.rcvNxt, flags: wire.RST | wire.ACK}
@@ -69,17 +130,12 @@ func (t *TCP) resetGuest(c *conn) {
 		s := outSegment{seq: c.max, ack: c.ackTo, flags: wire.RST | wire.ACK}
 		t.sendBare(c, &s)
 	}
-	t.env.Count.TCPReset++
-	t.remove(c)
 }
 
-// abort ends a flow towards both ends.
+// abort ends a flow with a guest that does not answer.
 func (t *TCP) abort(c *conn) {
-	if c.fd >= 0 {
-		sys.Reset(int(c.fd))
-		c.fd = -1
-	}
-	t.resetGuest(c)
+	t.tellGuest(c)
+	t.guestGone(c)
 }
 
 // hostFailed tells the guest that the remote reset the connection, behind what

@@ -233,6 +233,7 @@ func (t *TCP) hostAnswers(c *conn, bits uint32) {
 	t.measure(c)
 	c.readable = bits&(sys.EPOLLIN|sys.EPOLLRDHUP) != 0
 	c.rdhup = bits&sys.EPOLLRDHUP != 0
+	c.urgent = bits&sys.EPOLLPRI != 0
 	c.state, c.max, c.nxt = synRcvd, c.una+1, c.una+1
 	t.sendSYN(c)
 }
@@ -265,10 +266,10 @@ func (t *TCP) inConnecting(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	switch {
 	case s.has(wire.RST):
 		if s.seq == c.rcvNxt {
-			t.resetHost(c)
+			t.endHost(c)
 		}
 	case s.flags&(wire.SYN|wire.ACK) == wire.SYN && s.seq != c.rcvNxt-1:
-		t.resetHost(c) // the guest has given the old one up
+		t.endHost(c) // the guest has given the old one up
 		return t.input(f)
 	}
 	return false // a repeated SYN is answered when we know the answer
@@ -337,7 +338,7 @@ func (t *TCP) Accept(fd int, in Inbound) bool {
 	t.measure(c)
 	if t.watch(c) != 0 {
 		t.env.Count.Drop(stats.NoSocket)
-		t.resetHost(c)
+		t.endHost(c)
 		return false
 	}
 	t.sendSYN(c)
@@ -374,7 +375,7 @@ func (t *TCP) inSynSent(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	}
 	if s.has(wire.RST) {
 		if s.has(wire.ACK) {
-			t.resetHost(c)
+			t.endHost(c)
 		}
 		return false
 	}

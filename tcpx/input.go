@@ -130,7 +130,7 @@ func (t *TCP) guestReset(c *conn, s *segment) {
 	switch judgeReset(s.seq, c.rcvAck, c.rcvNxt, c.edge) {
 	case resetAccept:
 		t.sendTail(c) // what came before it
-		t.resetHost(c)
+		t.guestGone(c)
 	case resetChallenge:
 		t.challenge(c)
 	default:
@@ -186,12 +186,13 @@ func (t *TCP) takeWindow(c *conn, s *segment) {
 func (t *TCP) advance(c *conn, s *segment) {
 	n := s.ack - c.una
 	c.una = s.ack
-	if wire.SeqLT(c.nxt, c.una) { // sent again from una, but the guest had it
-		c.nxt = c.una
-	}
 	c.consume += n
 	if c.finAcked() {
 		c.consume-- // the FIN took no octet
+	}
+	if wire.SeqLT(c.nxt, c.una) { // sent again from una, but the guest had it
+		c.nxt = c.una
+		t.discard(c) // takes the kernel's offset with it, which fell behind
 	}
 	if c.cwnd != 0 {
 		if c.cwnd += n; c.cwnd >= c.maxWnd {

@@ -78,7 +78,9 @@ func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 	n, asked, errno := t.peekInto(c, room)
 	switch {
 	case errno == sys.EAGAIN:
-		c.readable = false
+		// Peeks that start with what is in flight see nothing behind an
+		// urgent mark in it.
+		c.readable = c.urgent && c.flight() != 0
 		return false
 	case errno != 0:
 		c.fail(errno)

@@ -96,9 +96,9 @@ func (t *TCP) peekInto(c *conn, room uint32) (n, asked int, errno sys.Errno) {
 	if errno != 0 {
 		return 0, asked, errno
 	}
-	if n < skip || n == skip && skip > 0 && !c.rdhup {
+	if n < skip || n == skip && skip > 0 && (!c.rdhup || c.urgent) {
 		// Nothing behind what is in flight: with an offset the kernel would
-		// have said so, or 0 for the end.
+		// have said so, or 0 for the end. An urgent mark looks like the end.
 		return 0, asked, sys.EAGAIN
 	}
 	return n - skip, asked, 0

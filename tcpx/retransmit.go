@@ -151,6 +151,11 @@ func (t *TCP) probe(c *conn) bool {
 // idle looks after a flow on which little happens.
 func (t *TCP) idle(c *conn) {
 	now := t.env.Now
+	if c.state == draining {
+		c.idleAt = now + keepaliveAfter
+		t.queue(c)
+		return
+	}
 	if now-c.moved >= idleLimit {
 		t.abort(c)
 		return

@@ -91,9 +91,14 @@ func New(cfg Config) (*TCP, error) {
 // Len is the number of flows.
 func (t *TCP) Len() int { return t.table.Len() }
 
-// Close resets every flow, towards the guest and towards the host.
+// Close ends every flow: the guest gets a RST, and so does the remote, unless
+// the guest's stream ended before. Then the kernel delivers the rest.
 func (t *TCP) Close() {
-	t.table.All(func(slot int32) { t.abort(&t.conns[slot]) })
+	t.table.All(func(slot int32) {
+		c := &t.conns[slot]
+		t.tellGuest(c)
+		t.endHost(c)
+	})
 	t.env.Out.Flush()
 }
 
@@ -128,6 +133,9 @@ func (t *TCP) Flush() {
 
 // settle does for one flow what was put off to the end of the pass.
 func (t *TCP) settle(c *conn) {
+	if c.state == draining {
+		t.drain(c)
+	}
 	if c.state == open {
 		t.sendTail(c)
 	}

@@ -27,7 +27,7 @@ func (t *TCP) cannotConnect(c *conn, errno sys.Errno) {
 	switch errno {
 	case sys.ETIMEDOUT:
 		// The guest's own SYN timer started before ours: it knows.
-		t.resetHost(c)
+		t.endHost(c)
 		return
 	case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM, sys.ENOSPC, sys.EADDRNOTAVAIL:
 		// Nothing on the wire means these. A RST ends the guest's wait at
@@ -36,7 +36,7 @@ func (t *TCP) cannotConnect(c *conn, errno sys.Errno) {
 	}
 	if code, ok := unreachCode(errno, c.v4()); ok {
 		t.sendUnreachable(c, code)
-		t.resetHost(c)
+		t.endHost(c)
 		return
 	}
 	t.resetGuest(c)

@@ -150,20 +150,21 @@ func (e *engine) run(ctx context.Context) error {
 	}
 }
 
-// stop closes listeners first, so that a successor can bind at once, and then
-// ends all flows.
+// stop closes listeners, so that a successor can bind at once, while it ends all
+// flows. Thousands of listeners take half a second to close: peers must not
+// wait for that, lest the process be ended before they are told.
 func (e *engine) stop() {
-	e.ports.close()
+	e.ports.release()
+	var slow sync.WaitGroup
+	defer slow.Wait()
+	slow.Go(e.ports.close)
 	// The end of an inotify descriptor waits for a grace period of the kernel,
 	// 15 ms, as that of a tap does: these shall be the same.
-	unfollowed := make(chan struct{})
-	go func() {
+	slow.Go(func() {
 		if w := e.handles.Watches; w != nil {
 			w.Close()
 		}
-		close(unfollowed)
-	}()
-	defer func() { <-unfollowed }()
+	})
 	e.group.Close()
 	e.inside.Close()
 	if e.capture != nil {

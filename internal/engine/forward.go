@@ -345,8 +345,8 @@ func (n *lane) serve(g *shard.Group) {
 	}
 }
 
-// close closes every listener: the shards let go of them first.
-func (f *forwarder) close() {
+// release ends the service of all listeners: no shard uses them any more.
+func (f *forwarder) release() {
 	var slots []int
 	for _, n := range f.lanes {
 		for _, b := range n.bound {
@@ -358,6 +358,10 @@ func (f *forwarder) close() {
 	if len(slots) > 0 {
 		f.group.Unlisten(slots)
 	}
+}
+
+// close closes every listener, after release.
+func (f *forwarder) close() {
 	for _, n := range f.lanes {
 		for _, b := range n.bound {
 			sys.Close(b.l.FD)

@@ -21,8 +21,9 @@ var (
 )
 
 // endGrace is how long an engine may take to return once its context has
-// ended: stopping takes below 100 ms in all.
-const endGrace = 50 * time.Millisecond
+// ended. It takes some 20 ms, more where a capture is to be finished or there
+// are thousands of listeners. The launcher's stopGrace is longer.
+const endGrace = 900 * time.Millisecond
 
 // Engine is the code that forwards. It sets up everything, calls h.Ready, and
 // serves until ctx ends, whose cause tells why; then it closes its listeners

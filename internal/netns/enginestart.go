@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -33,19 +34,20 @@ type engineSpec struct {
 }
 
 // startEngine executes this program again as the engine, inside the target's
-// user namespace and in mount, IPC, UTS and PID namespaces of its own.
+// user namespace and in mount, IPC, UTS and PID namespaces of its own. If that
+// fails after the clone, the child's connection tells why.
 func startEngine(spec *engineSpec) (*child, error) {
 	conn, theirs, err := sys.ConnPair()
 	if err != nil {
 		return nil, fmt.Errorf("make connection to engine: %w", err)
 	}
-	defer sys.Close(theirs)
 	s := engineScript(conn.FD(), theirs, spec)
 	flags := uintptr(0)
 	if spec.sandbox {
 		flags = sys.CLONE_NEWUSER
 	}
 	pid, err := s.Start(flags)
+	sys.Close(theirs) // sending fails then, rather than waits, once nobody reads
 	if err != nil {
 		conn.Close()
 		return nil, cloneError(err, spec.sandbox)
@@ -58,6 +60,9 @@ func startEngine(spec *engineSpec) (*child, error) {
 	}
 	if err == nil {
 		err = spec.hand.send(conn)
+	}
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return e, nil // it has ended: its last words say why
 	}
 	if err != nil {
 		e.kill()

@@ -48,8 +48,8 @@ func (p *Pool) Take() (fd int, ok bool) {
 	default:
 		p.missed.Store(true)
 	}
-	if len(p.ready) > cap(p.ready)/2 {
-		return fd, ok
+	if ok && len(p.ready) > cap(p.ready)/2 {
+		return fd, ok // after a miss, what has come meanwhile is told of too
 	}
 	select {
 	case p.wake <- struct{}{}:

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"penne/internal/sys"
 )
@@ -154,6 +155,36 @@ func TestPool(t *testing.T) {
 		sys.Close(fd)
 	}
 	p.Close()
+}
+
+// Each Take that finds none is told when there are some again, even if they
+// came while it looked.
+func TestPoolTellsOfRefill(t *testing.T) {
+	w, err := NewWorker(newNetNS(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	refilled := make(chan struct{}, 1)
+	p, err := NewPool(w, sys.AF_INET, sys.SOCK_STREAM, 2, func() { refilled <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	hangs := time.After(time.Minute)
+	for misses := 0; misses < 1000; {
+		fd, ok := p.Take()
+		if ok {
+			sys.Close(fd)
+			continue
+		}
+		misses++
+		select {
+		case <-refilled:
+		case <-hangs:
+			t.Fatalf("miss %d: never told", misses)
+		}
+	}
 }
 
 // socketNetNS tells which network namespace a socket is in (SIOCGSKNS).

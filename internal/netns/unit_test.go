@@ -3,6 +3,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -335,6 +336,78 @@ func TestRelayInsists(t *testing.T) {
 		if got := r.insists(); got != c.want {
 			t.Errorf("TERM %v after the first: %v", c.after, got)
 		}
+	}
+}
+
+// An engine that fails before it reads is no reason to wait until it does, and
+// its words come through.
+func TestEngineDiesBeforeHandover(t *testing.T) {
+	notNS, err := sys.OpenFD(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tg := newTarget()
+	tg.user = notNS
+	defer tg.close()
+	ports := make([]LowPort, 100*portsPerMessage) // far more than a socket buffer holds
+	for i := range ports {
+		ports[i].FD = -1
+	}
+	e, err := startEngine(&engineSpec{target: tg, hand: handover{Ports: ports}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.kill()
+	b := make([]byte, sys.NoteSize)
+	size, _, err := e.conn.Recv(b)
+	n, ok := sys.ParseNote(b[:size])
+	if err != nil || !ok {
+		t.Fatalf("its last words are %q, %v", b[:size], err)
+	}
+	if got := engineFailure(e.script, n).Error(); got != "Failed to join the user namespace: invalid argument: this is no namespace of that kind" {
+		t.Errorf("it says %q", got)
+	}
+}
+
+// The engine's end is heard of before the holder's, which came first: nothing
+// more is waited for, and the status is the command's.
+func TestEngineEndHeardFirst(t *testing.T) {
+	ended := func(status string) *child {
+		conn, theirs, err := sys.ConnPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		s := sys.NewScript(theirs)
+		s.Exec("execute", "/bin/sh", []string{"sh", "-c", "exit " + status}, nil)
+		pid, err := s.Start(0)
+		sys.Close(theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &child{pid: pid, conn: conn, script: s}
+		if _, _, err := conn.Recv(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatalf("%v, want its end", err)
+		}
+		return c
+	}
+	r := &run{Launcher: &Launcher{Stderr: io.Discard}, target: newTarget(), ready: true, holder: ended("7"), engine: ended("0")}
+	r.events = make(chan event, 1)
+	engine := r.engine
+	r.events <- event{from: engine, err: io.EOF} // for who waits once more
+	pidfd, err := sys.PidfdOpen(r.holder.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(pidfd), "holder")
+	sys.AwaitPidfd(f)
+	f.Close()
+	status, done := r.onEvent(event{from: engine, err: io.EOF})
+	if status != 7 || !done || r.complained {
+		t.Errorf("status %d, done %v, complained %v; want 7 without a complaint", status, done, r.complained)
+	}
+	if engine.pid != 0 || len(r.events) != 1 {
+		t.Errorf("engine %d is there still, or has been waited for twice", engine.pid)
 	}
 }
 

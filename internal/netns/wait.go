@@ -168,11 +168,11 @@ func (r *run) onHolderEnd() (int, bool) {
 // onEngineEnd ends us: without an engine there is no network. The engine
 // watches the holder too, so it may end first when the command has ended.
 func (r *run) onEngineEnd() (int, bool) {
+	ws := r.engine.reap()
+	r.engine = nil // so that stop does not wait for what has been heard
 	if r.holder != nil && sys.HasEnded(r.holder.pid) {
 		return r.onHolderEnd()
 	}
-	ws := r.engine.reap()
-	r.engine = nil
 	code := status(ws)
 	if r.command != nil || !r.ready {
 		code = statusFailure

@@ -25,8 +25,8 @@ func MapReserve(size int) ([]byte, error) {
 // Unmap ends a mapping made by MapReserve.
 func Unmap(b []byte) error { return unix.Munmap(b) }
 
-// DontNeed gives the pages of b back; they read as zero afterwards. b starts
-// and ends at page borders.
+// DontNeed gives the pages of b back; they read as zero afterwards. b starts at
+// a page border, else nothing happens; of a page that b ends in all is lost.
 func DontNeed(b []byte) {
 	syscall.RawSyscall(unix.SYS_MADVISE, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MADV_DONTNEED)
 }

@@ -406,6 +406,9 @@ func TestHasEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if PidfdEnded(fd) {
+		t.Error("its pidfd says ended while it waits")
+	}
 	f := os.NewFile(uintptr(fd), "pidfd")
 	defer f.Close()
 	w.Close()

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -127,6 +129,73 @@ func TestTermWithACrowd(t *testing.T) {
 	s.Terminate()
 	// The last resets may be under way.
 	run(t, remote, "timeout", "60", "sh", "-c", "while ss -Htn state established dport = :8000 | grep -q .; do :; done")
+}
+
+// TestTermWithManyListeners stops a pasta whose listeners take longer to close than its flows to end. The namespace
+// goes on, and so do its ends of the connections: peers hear by a reset that theirs are cut.
+func TestTermWithManyListeners(t *testing.T) {
+	const n = 50
+	need(t, "socat")
+	b, host, remote := portsBed(t)
+	for _, c := range []struct {
+		name   string
+		client *bed.Session
+		addr   string
+	}{{"bypass", host, lo4}, {"tap", remote, net4}} {
+		t.Run(c.name, func(t *testing.T) {
+			s, pidFile := caller(t, b, true), scratch(t, b, "pid")
+			dir, err := b.ScratchDir()
+			if err != nil {
+				t.Fatal(err)
+			}
+			vars := map[string]string{"DIR": dir, "PASTA": staged(t, b), "PID": pidFile}
+			script(t, s, vars, netnsFile+`"$PASTA" --config-net -q -P "$PID" -t 8000,10000-24999 -u none -T none -U none --netns "$DIR/ns"`)
+			inside(t, s, vars, `nsenter --net="$DIR/ns" socat -d -d TCP6-LISTEN:8000,ipv6only=0,fork PIPE`)
+			if o := tool(t, c.client, "outlive", at(c.addr, 8000), strconv.Itoa(n), pidFile); o.Bytes != n {
+				t.Errorf("%d of %d connections are reset: %+v", o.Bytes, n, o)
+			}
+		})
+	}
+}
+
+var _ = bed.Register("outlive", outliveTool)
+
+// outliveTool has COUNT echoing connections to ADDR when it sends a TERM to the process of PIDFILE, and reports how
+// many are reset.
+func outliveTool(args []string) (any, error) {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return nil, err
+	}
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		if conns[i], err = net.Dial("tcp", args[0]); err != nil {
+			return nil, err
+		}
+		if err := echoByte(conns[i]); err != nil {
+			return nil, err
+		}
+	}
+	text, err := os.ReadFile(args[2])
+	if err != nil {
+		return nil, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return nil, err
+	}
+	var o client.Outcome
+	for _, c := range conns {
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, syscall.ECONNRESET) {
+			o.Bytes++
+		} else {
+			o.Text = fmt.Sprint(err)
+		}
+	}
+	return o, nil
 }
 
 // TestResetsDuringHandshakes has clients that reset their connections as soon as they have them, or before.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -145,6 +146,62 @@ func TestCapture(t *testing.T) {
 		if n := distinct(out); n != want {
 			t.Errorf("%s: %d packets, want %d:\n%s", filter, n, want, out)
 		}
+	}
+}
+
+// TestCaptureOnASlowFile ends pasta long before what it captured has been written: the capture is whole all the same.
+func TestCaptureOnASlowFile(t *testing.T) {
+	const size = 4 << 20
+	need(t, "capinfos")
+	b := newBed(t)
+	fifo, file := scratch(t, b, "fifo"), scratch(t, b, "pcap")
+	if err := syscall.Mkfifo(fifo, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(fifo, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() { written <- copySlowly(file, fifo) }()
+	srv := serve(t, b.Remote, bed.RemoteIP4, bed.EchoTCP)
+	s, err := b.Pasta(append(append([]string{pastaBinary(t)}, quiet...), "--pcap", fifo)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantBytes(t, tool(t, s, "echo", srv.Addr.String(), "1", strconv.Itoa(size/2)), 1, size/2)
+	if status := s.Close(); status != 0 {
+		t.Fatalf("status %d: %s", status, s.Proc.Stderr)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	inHost(t, b, "capinfos", file) // fails for a file that is cut
+	if info, err := os.Stat(file); err != nil || info.Size() < size {
+		t.Errorf("%v has fewer octets than crossed the tap: %d (%v)", info, size, err)
+	}
+}
+
+// copySlowly is a disk that writes 16 MB a second.
+func copySlowly(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	for {
+		_, err := io.CopyN(out, in, 64<<10)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		time.Sleep(4 * time.Millisecond)
 	}
 }
 
