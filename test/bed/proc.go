@@ -23,8 +23,9 @@ type Spec struct {
 	Files []*os.File // descriptors 3 and up
 	Root  bool       // stay root; the default is the unprivileged user
 	Ready string     // Start returns once this regular expression matched a line of the output
-	Quiet io.Writer  // where standard output goes if it must not be collected
 	Group bool       // a process group of its own
+	// Stdout is where standard output goes if it is not to be collected.
+	Stdout io.Writer
 }
 
 // Proc is a process in a namespace, with what it has written so far.
@@ -50,8 +51,8 @@ func (n *NS) Start(s Spec) (*Proc, error) {
 	p := &Proc{Argv: s.Argv, Stdout: newOutput(), Stderr: newOutput(), bed: n.bed, done: make(chan struct{})}
 	p.cmd = n.command(s)
 	p.cmd.Stdout, p.cmd.Stderr = p.Stdout, p.Stderr
-	if s.Quiet != nil {
-		p.cmd.Stdout = s.Quiet
+	if s.Stdout != nil {
+		p.cmd.Stdout = s.Stdout
 	}
 	if err := n.start(p.cmd); err != nil {
 		return nil, fmt.Errorf("start %s in %s: %w", s.Argv[0], n.Name, err)

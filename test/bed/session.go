@@ -78,7 +78,7 @@ func (b *Bed) session(n *NS, agent string, argv []string) (*Session, error) {
 		bed: b, agent: agent, stdin: inW, enc: json.NewEncoder(inW), waiting: map[int]chan reply{},
 		ready: make(chan struct{}), ended: make(chan struct{}),
 	}
-	s.Proc, err = n.Start(Spec{Argv: argv, Env: []string{agentEnv + "=1"}, Stdin: inR, Quiet: outW})
+	s.Proc, err = n.Start(Spec{Argv: argv, Env: []string{agentEnv + "=1"}, Stdin: inR, Stdout: outW})
 	inR.Close()
 	outW.Close()
 	if err != nil {

@@ -33,7 +33,7 @@ func TestAdoptedTap(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			argv := append([]string{program, "--config-net", "-m", "1500", "-f", "--fd", "3"}, none...)
+			argv := append([]string{program, "--config-net", "-m", "1500", "-f", "--fd", "3"}, noForward...)
 			p, err := b.Host.Start(bed.Spec{Argv: append(argv, pid), Files: []*os.File{tap}, Ready: "^tap ravioli with 1 queue" + c.without + "$"})
 			if err != nil {
 				t.Fatal(err)

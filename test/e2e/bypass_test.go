@@ -62,14 +62,12 @@ func eachPath(t *testing.T, network string, kinds []string, f func(t *testing.T,
 	}
 	for _, p := range paths {
 		t.Run(p.name, func(t *testing.T) {
-			options := []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
-			spec := "7001-7004:8001-8004"
+			way := in
 			if p.name == "bypass out" {
-				options = append(options, out, spec)
-			} else {
-				options = append(options, in, spec)
+				way = out
 			}
-			inside := forward(t, b, append(options, p.options...)...)
+			options := append(append(noForward, way, "7001-7004:8001-8004"), p.options...)
+			inside := forward(t, b, options...)
 			for i, kind := range kinds {
 				serveIn(t, p.server(host, inside), network, kind, ":"+strconv.Itoa(8001+i))
 			}

@@ -18,9 +18,6 @@ import (
 	"penne/test/client"
 )
 
-// none forwards nothing.
-var none = []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
-
 // scratch is a file in a directory that pasta's user may write to.
 func scratch(t *testing.T, b *bed.Bed, name string) string {
 	t.Helper()
@@ -52,7 +49,7 @@ func wants(t *testing.T, what, text string, parts ...string) {
 
 func TestWhatIsSaidAtTheStart(t *testing.T) {
 	b := newBed(t)
-	base := append([]string{"--config-net", "-f"}, none...)
+	base := append([]string{"--config-net", "-f"}, noForward...)
 	res := pasta(t, b, append(base, "--dns-forward", "169.254.1.1", "--dns-host", "192.0.2.53", "--", "true")...)
 	wants(t, "by default", res.Stderr, "tap "+bed.Link+" with ",
 		"IPv4 after "+bed.Link+": "+bed.HostIP4+"/24; router "+bed.GatewayIP4, "IPv6 after "+bed.Link+": "+bed.HostIP6+"/64",
@@ -70,7 +67,7 @@ func TestWhatIsSaidAtTheStart(t *testing.T) {
 
 func TestTracedPackets(t *testing.T) {
 	b := newBed(t)
-	argv := append([]string{"--config-net", "-f", "--trace"}, none...)
+	argv := append([]string{"--config-net", "-f", "--trace"}, noForward...)
 	res := pasta(t, b, append(argv, "--", "ping", "-c1", bed.RemoteIP4)...)
 	wants(t, "--trace", res.Stderr, "from guest: ICMP "+bed.HostIP4+" > "+bed.RemoteIP4+" type 8",
 		"to guest: ICMP "+bed.RemoteIP4+" > "+bed.HostIP4+" type 0")
@@ -79,7 +76,7 @@ func TestTracedPackets(t *testing.T) {
 func TestLogFile(t *testing.T) {
 	b := newBed(t)
 	file := scratch(t, b, "log")
-	argv := append([]string{"--config-net", "-f", "-l", file}, none...)
+	argv := append([]string{"--config-net", "-f", "-l", file}, noForward...)
 	res := pasta(t, b, append(argv, "--", "true")...)
 	if res.Stderr != "" {
 		t.Errorf("standard error beside a log file: %s", res.Stderr)
@@ -102,7 +99,7 @@ func TestLogSize(t *testing.T) {
 	const limit = 4096
 	b := newBed(t)
 	file := scratch(t, b, "log")
-	argv := append([]string{"--config-net", "-f", "--trace", "-l", file, "--log-size", strconv.Itoa(limit)}, none...)
+	argv := append([]string{"--config-net", "-f", "--trace", "-l", file, "--log-size", strconv.Itoa(limit)}, noForward...)
 	pasta(t, b, append(argv, "--", "sh", "-c", "ping -c100 -A -q "+bed.RemoteIP4+"; ping -c1 "+bed.GatewayIP6)...)
 	text := readFile(t, file)
 	if len(text) > limit || len(text) < limit/2 {
@@ -300,7 +297,7 @@ func TestOneThreadMayConfigure(t *testing.T) {
 		want    string
 	}{
 		{"configures", quiet, "0000000000001400"},
-		{"does not", append([]string{"-f", "-q"}, none...), "0000000000000400"},
+		{"does not", append([]string{"-f", "-q"}, noForward...), "0000000000000400"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := start(t, b, c.options...)
@@ -320,7 +317,7 @@ func TestOneThreadMayConfigure(t *testing.T) {
 // TestOutboundSourceOfAnotherHost says so, once for each family, and goes on.
 func TestOutboundSourceOfAnotherHost(t *testing.T) {
 	b := newBed(t)
-	argv := append([]string{"--config-net", "-f", "-q", "-o", "192.0.2.99", "-o", bed.HostIP6}, none...)
+	argv := append([]string{"--config-net", "-f", "-q", "-o", "192.0.2.99", "-o", bed.HostIP6}, noForward...)
 	res := pasta(t, b, append(argv, "--", "true")...)
 	if want := "outbound address 192.0.2.99 is none of this host's: nothing gets out until it is\n"; res.Status != 0 || res.Stderr != want {
 		t.Errorf("status %d, %q, want %q", res.Status, res.Stderr, want)
@@ -383,7 +380,7 @@ func TestDHCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, b, append([]string{"-f", "-q", "-m", "9000", "-D", "192.0.2.53", "-D", "2001:db8::53", "--dhcp-dns",
-		"-S", "a.example b.example", "--dhcp-search", "-H", "penne"}, none...)...)
+		"-S", "a.example b.example", "--dhcp-search", "-H", "penne"}, noForward...)...)
 	run(t, s, "ip", "link", "set", bed.Link, "up")
 	wants(t, "lease", run(t, s, "udhcpc", "-i", bed.Link, "-nqf", "-O", "search", "-O", "mtu", "-s", script),
 		"ip='"+bed.HostIP4+"'", "mask='24'", "router='"+bed.GatewayIP4+"'", "dns='192.0.2.53'", "mtu='9000'",

@@ -238,7 +238,7 @@ func TestHostBootsWithoutNetwork(t *testing.T) {
 // advertisement that it has not asked for, and the old one is deprecated by another.
 func TestGuestHearsOfAChange(t *testing.T) {
 	b := newBed(t)
-	s := start(t, b, "-f", "-q", "-6", "-t", "none", "-u", "none", "-T", "none", "-U", "none")
+	s := start(t, b, append([]string{"-f", "-q", "-6"}, noForward...)...)
 	run(t, s, "ip", "link", "set", bed.Link, "up")
 	awaitInside(t, s, "inet6 2001:db8:1:", "-6", "addr")
 	onHost(t, b, "addr", "add", "2001:db8:7::2/64", "dev", bed.Link, "nodad")

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"penne/test/bed"
@@ -15,8 +16,13 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// quiet are the options of a session whose forwarding is not what the test is about.
-var quiet = []string{"--config-net", "-f", "-q", "-t", "none", "-u", "none", "-T", "none", "-U", "none"}
+// Options of sessions: forwarding whose forwarding the test gives itself, noForward without any, quiet where it is not
+// what the test is about.
+var (
+	forwarding = []string{"--config-net", "-f", "-q"}
+	noForward  = []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
+	quiet      = slices.Concat(forwarding, noForward)
+)
 
 // pastaBinary is the program under test.
 func pastaBinary(t *testing.T) string {

@@ -8,9 +8,6 @@ import (
 	"penne/test/bed"
 )
 
-// noForward are the options of a session without forwarded ports.
-var noForward = []string{"-t", "none", "-u", "none", "-T", "none", "-U", "none"}
-
 // TestMappingOfTheHost reaches the host by the addresses that stand for it inside. "" is a refusal by whoever has
 // the address for real: the remote machine has the gateway's, nobody has the others.
 func TestMappingOfTheHost(t *testing.T) {

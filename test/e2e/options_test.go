@@ -178,7 +178,7 @@ func TestInterfaceNameTaken(t *testing.T) {
 	if got := links(); strings.Count(got, "\n") != 3 {
 		t.Errorf("interfaces: %s", got)
 	}
-	argv := append([]string{staged(t, b), "--config-net", "-f", "-I", "ravioli"}, none...)
+	argv := append([]string{staged(t, b), "--config-net", "-f", "-I", "ravioli"}, noForward...)
 	p, err := b.Host.Start(bed.Spec{Argv: append(argv, pid), Ready: "^tap ravioli with "})
 	if err != nil {
 		t.Fatal(err)

@@ -20,9 +20,6 @@ import (
 	"penne/test/client"
 )
 
-// forwarding are the options of a session whose forwarding the test gives itself.
-var forwarding = []string{"--config-net", "-f", "-q"}
-
 // forward starts pasta in a bed with just these options beside the forwarding ones.
 func forward(t *testing.T, b *bed.Bed, options ...string) *bed.Session {
 	t.Helper()
@@ -331,7 +328,7 @@ func attempt(network, addr string) answer {
 	return a
 }
 
-// await is askTool until it works.
+// await asks again until the server answers.
 func await(t *testing.T, s *bed.Session, network, addr string) answer {
 	t.Helper()
 	var a answer

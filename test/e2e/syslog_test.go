@@ -112,7 +112,7 @@ func TestSystemLogger(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer target.Kill()
-			command := fmt.Sprintf("%s --config-net --pid $DIR/pid %s %s %d", staged(t, b), c.options, strings.Join(none, " "), target.PID())
+			command := fmt.Sprintf("%s --config-net --pid $DIR/pid %s %s %d", staged(t, b), c.options, strings.Join(noForward, " "), target.PID())
 			p, err := b.Host.Start(bed.Spec{
 				Argv: []string{"unshare", "-m", "sh", "-ec", onTerminal}, Root: true, Ready: c.ready,
 				Env: []string{"DIR=" + dir, "LOG=" + l.path, fmt.Sprint("ID=", bed.UID), "RUN=" + command + " && echo returned"},
