@@ -42,7 +42,7 @@ type lane struct {
 	// taken are the ports of rules and of "all", which stay bound; named are
 	// those of rules alone.
 	taken, named portscan.Ports
-	spots       []*spot // where "auto" binds
+	spots        []*spot // where "auto" binds
 	// holds tells whether flows of the guest's port hold the host's port of
 	// the same number: it may have sent before it was found to be bound. Nil
 	// where that cannot be.
@@ -262,16 +262,14 @@ func (n *lane) takeLow(r conf.PortRule, port uint16) (int, bool) {
 		if p.Port != port || p.Iface != r.Iface || p.Addr != r.Addr {
 			continue
 		}
-		if p.TCP && sys.Listen(p.FD, 4096) != 0 {
-			continue
-		}
 		n.low = append(n.low[:i], n.low[i+1:]...)
 		return p.FD, true
 	}
 	return -1, false
 }
 
-// closeLow closes what the launcher has bound in vain.
+// closeLow closes what the launcher has bound in vain: clients are refused there,
+// rather than left waiting.
 func (n *lane) closeLow() {
 	for _, p := range n.low {
 		sys.Close(p.FD)

@@ -59,7 +59,7 @@ func (e *engine) bindPorts() error {
 	for i := range lanes {
 		n := &lanes[i]
 		n.v4, n.v6, n.freebind = e.rules.V4.On, e.rules.V6.On, f.Freebind
-		n.log, n.room = e.log, roomForAll(lanes)
+		n.log, n.room = e.log, roomForAll(f)
 		if n.proto == wire.ProtoTCP && e.conf.Protocols.NoTCP || n.proto == wire.ProtoUDP && e.conf.Protocols.NoUDP {
 			continue
 		}
@@ -83,13 +83,11 @@ func (e *engine) lowPorts(tcp bool) (out []netns.LowPort) {
 
 // roomForAll is how many sockets each "all" may have: together half of the
 // descriptors that there can be, the other half being for flows.
-func roomForAll(lanes []lane) int {
+func roomForAll(f *conf.Forward) int {
 	count := 0
-	for i := range lanes {
-		for j := range lanes[i].specs {
-			if lanes[i].specs[j].All {
-				count++
-			}
+	for _, spec := range slices.Concat(f.TCPIn, f.UDPIn, f.TCPOut, f.UDPOut) {
+		if spec.All {
+			count++
 		}
 	}
 	return sys.RaiseFileLimit() / 2 / max(count, 1)

@@ -24,7 +24,7 @@ func BindLow(c *conf.Config) ([]netns.LowPort, error) {
 	if first < 2 {
 		return nil, nil
 	}
-	b := lowBinder{conf: c, last: uint16(first - 1)}
+	b := lowBinder{conf: c, last: uint16(first - 1), room: roomForAll(&c.Forward)}
 	for _, side := range []struct {
 		tcp   bool
 		off   bool
@@ -54,6 +54,7 @@ type lowBinder struct {
 	last  uint16 // of the privileged ports
 	tcp   bool
 	named portscan.Ports // of the protocol, in rules: "all" leaves them alone
+	room  int            // sockets that an "all" may have
 	out   []netns.LowPort
 	patience
 }
@@ -77,10 +78,12 @@ func (b *lowBinder) bindRules(s *conf.PortSpec) error {
 	return nil
 }
 
-// bindAll binds what is free of the rest, unless the caller may not.
+// bindAll binds what is free of the rest, as far as the engine would, unless
+// the caller may not.
 func (b *lowBinder) bindAll(s *conf.PortSpec) {
 	r := conf.PortRule{Addr: s.Addr, Iface: s.Iface}
-	for p := uint16(1); p <= b.last; p++ {
+	end := len(b.out) + b.room
+	for p := uint16(1); p <= b.last && len(b.out) < end; p++ {
 		if s.Excluded(p) || b.named.Has(p) {
 			continue
 		}

@@ -35,8 +35,8 @@ var proceed = []byte{1}
 // LowPort is a socket that the launcher bound with the caller's capabilities,
 // which are gone in the engine: to a port below ip_unprivileged_port_start.
 type LowPort struct {
-	// FD is the socket, bound but not listening. In the engine it belongs
-	// to whoever takes it from [Handles].
+	// FD is the socket, listening if it is a stream. In the engine it
+	// belongs to whoever takes it from [Handles].
 	FD int
 	// TCP tells TCP from UDP.
 	TCP bool
