@@ -3,7 +3,9 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 
+	"penne/internal/conf"
 	"penne/internal/isolate"
 	"penne/internal/netns"
 	"penne/internal/sys"
