@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +43,7 @@ var (
 	_ = bed.Register("dial", dialTool)
 	_ = bed.Register("poke", pokeTool)
 	_ = bed.Register("upload", uploadTool)
+	_ = bed.Register("leave", leaveTool)
 	_ = bed.Register("download", downloadTool)
 	_ = bed.Register("echo", echoTool)
 	_ = bed.Register("short", shortTool)
@@ -103,6 +106,34 @@ func uploadTool(args []string) (any, error) {
 		return failed(Outcome{Bytes: sent}, err)
 	}
 	return Outcome{Bytes: sent, Sum: string(sum)}, nil
+}
+
+// leaveTool sends BYTES of pattern SEED to ADDR, closes, and waits until the kernel has forgotten the connection.
+func leaveTool(args []string) (any, error) {
+	seed, n, err := seedAndSize(args[1:])
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial("tcp", args[0])
+	if err != nil {
+		return failed(Outcome{}, err)
+	}
+	local := fmt.Sprintf(":%04X ", c.LocalAddr().(*net.TCPAddr).Port)
+	sent, err := copyPattern(c, seed, n)
+	if err := errors.Join(err, c.Close()); err != nil {
+		return failed(Outcome{Bytes: sent}, err)
+	}
+	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		v4, err4 := os.ReadFile("/proc/net/tcp")
+		v6, err6 := os.ReadFile("/proc/net/tcp6")
+		if err := errors.Join(err4, err6); err != nil {
+			return nil, err
+		}
+		if !strings.Contains(string(v4)+string(v6), local) {
+			return Outcome{Bytes: sent}, nil
+		}
+	}
+	return nil, errors.New("the kernel does not forget the connection")
 }
 
 // downloadTool reads from ADDR until the end.
