@@ -3,6 +3,7 @@ package netns
 import (
 	"fmt"
 	"os"
+	"syscall"
 )
 
 // pidFile is the file that tells others our pid. The zero value is none.
@@ -16,7 +17,8 @@ func (p *pidFile) write(path string, pid int) error {
 	if path == "" {
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	// A pipe that nobody reads is an error, not a reason to wait.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NONBLOCK, 0o644)
 	if err != nil {
 		return failure(err, "Failed to write PID file %s: %s", path, reason(err))
 	}

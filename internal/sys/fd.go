@@ -22,9 +22,9 @@ func Inode(fd int) (dev, ino uint64, err error) {
 }
 
 // OpenFD opens path for reading, closed on exec, without making it known to the
-// runtime's poller.
+// runtime's poller, and without waiting for the writer of a pipe.
 func OpenFD(path string) (int, error) {
-	return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 }
 
 // Dup2 makes from available as to, which survives exec.

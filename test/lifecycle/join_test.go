@@ -318,6 +318,20 @@ func TestJoinErrors(t *testing.T) {
 			t.Errorf("%s leaves %v", c.args, left)
 		}
 	}
+	fifo := filepath.Join(u.dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(fifo, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, want string }{
+		{"--netns " + fifo, "pasta: Failed to open network namespace " + fifo + ": invalid argument: this is no namespace of that kind\n"},
+		{"--userns " + fifo, "pasta: Failed to open user namespace " + fifo + ": invalid argument: this is no namespace of that kind\n"},
+		{"-P " + fifo + " -- true", "pasta: Failed to write PID file " + fifo + ": no such device or address\n"},
+	} {
+		u.finish(append([]string{"pasta"}, strings.Fields(c.args)...)...).expect(1, "", c.want)
+	}
 	u.finish("pasta", "1").expect(1, "", "pasta: Failed to open network namespace /proc/1/ns/net: permission denied: "+
 		"the process or namespace must be your own\n")
 	target.end()
