@@ -50,7 +50,7 @@ func startEngine(spec *engineSpec) (*child, error) {
 	sys.Close(theirs) // sending fails then, rather than waits, once nobody reads
 	if err != nil {
 		conn.Close()
-		return nil, cloneError(err, spec.sandbox)
+		return nil, cloneError(err, flags)
 	}
 	e := &child{helper: pid, conn: conn, script: s}
 	if spec.sandbox {
@@ -143,10 +143,13 @@ func engineFailure(s *sys.Script, n sys.Note) error {
 	case joinUserNS:
 		return joinError(label, err, true)
 	case unshareEngine:
+		if err != syscall.EPERM {
+			return limitError(label, err)
+		}
 		return failure(err, "Failed to %s: %s: joining a network namespace needs capabilities over it, "+
 			"run inside its user namespace or give that with --userns", label, reason(err))
 	default:
-		return failure(err, "Failed to %s: %s", label, reason(err))
+		return limitError(label, err)
 	}
 }
 

@@ -84,10 +84,11 @@ func userNSError(what string, err error) error {
 	return failure(err, "Failed to %s: %s: %s", what, reason(err), userNSHint(err))
 }
 
-// userNSHint says which setting forbids user namespaces, as far as can be told;
-// with ENOSPC it may be one of other namespaces (namespaces(7)).
+// userNSHint says which setting forbids user namespaces, as far as can be told.
 func userNSHint(err error) string {
 	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return limitHint(err)
 	case sysctl("kernel/unprivileged_userns_clone") == "0":
 		return "user namespaces are switched off, try: sysctl -w kernel.unprivileged_userns_clone=1"
 	case sysctl("user/max_user_namespaces") == "0":
@@ -96,10 +97,32 @@ func userNSHint(err error) string {
 		return "AppArmor restricts user namespaces: install a profile that allows them for this program, " +
 			"or try: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
 	}
-	if errors.Is(err, syscall.ENOSPC) {
-		return "there are as many namespaces as are allowed, raise the limits user.max_*_namespaces (sysctl)"
+	if hint := limitHint(err); hint != "" {
+		return hint
 	}
 	return "user namespaces may be forbidden here, by a chroot (user_namespaces(7)), a container's seccomp filter, or a security module"
+}
+
+// limitError puts the failure of a step in words that needs no privilege to
+// succeed, only room.
+func limitError(what string, err error) error {
+	if hint := limitHint(err); hint != "" {
+		return failure(err, "Failed to %s: %s: %s", what, reason(err), hint)
+	}
+	return failure(err, "Failed to %s: %s", what, reason(err))
+}
+
+// limitHint says which limit err is about, if any (clone(2), namespaces(7)).
+func limitHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return "there are as many processes as are allowed, raise the limit (ulimit -u, or pids.max of the cgroup)"
+	case errors.Is(err, syscall.ENOSPC):
+		return "there are as many namespaces as are allowed, raise the limits user.max_*_namespaces (sysctl)"
+	case errors.Is(err, syscall.ENOMEM):
+		return "there is too little memory"
+	}
+	return ""
 }
 
 func sysctl(name string) string {

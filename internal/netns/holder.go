@@ -51,7 +51,7 @@ func startHolder(spec *holderSpec) (*child, error) {
 	sys.Close(theirs)
 	if err != nil {
 		conn.Close()
-		return nil, cloneError(err, spec.newUser || spec.user >= 0)
+		return nil, cloneError(err, spec.flags())
 	}
 	switch {
 	case spec.user >= 0:
@@ -105,8 +105,12 @@ func (c *child) awaitHolder() error {
 	return nil
 }
 
-func cloneError(err error, userns bool) error {
-	if !userns {
+// cloneError puts a failure of clone(2) in words.
+func cloneError(err error, flags uintptr) error {
+	switch {
+	case flags == 0:
+		return limitError("start a process", err)
+	case flags&sys.CLONE_NEWUSER == 0 && errors.Is(err, syscall.EPERM):
 		return failure(err, "Failed to %s: %s: without a new user namespace this needs root", createNS, reason(err))
 	}
 	return userNSError(createNS, err)

@@ -299,6 +299,66 @@ func TestUserNSError(t *testing.T) {
 	}
 }
 
+// A limit is no matter of privilege.
+func TestCloneError(t *testing.T) {
+	const (
+		processes = ": resource temporarily unavailable: there are as many processes as are allowed, raise the limit (ulimit -u, or pids.max of the cgroup)"
+		full      = ": no space left on device: there are as many namespaces as are allowed, raise the limits user.max_*_namespaces (sysctl)"
+	)
+	for _, c := range []struct {
+		flags uintptr
+		err   syscall.Errno
+		want  string
+	}{
+		{0, syscall.EAGAIN, "Failed to start a process" + processes},
+		{0, syscall.ENOMEM, "Failed to start a process: cannot allocate memory: there is too little memory"},
+		{0, syscall.EINVAL, "Failed to start a process: invalid argument"},
+		{namespaces, syscall.EAGAIN, "Failed to create namespaces" + processes},
+		{namespaces, syscall.ENOSPC, "Failed to create namespaces" + full},
+		{namespaces, syscall.EPERM, "Failed to create namespaces: operation not permitted: without a new user namespace this needs root"},
+		{namespaces | sys.CLONE_NEWUSER, syscall.EAGAIN, "Failed to create namespaces" + processes},
+	} {
+		if got := cloneError(c.err, c.flags); got.Error() != c.want || !errors.Is(got, c.err) {
+			t.Errorf("flags %#x, %v: %q, want %q", c.flags, c.err, got, c.want)
+		}
+	}
+}
+
+// What a helper that was killed leaves undone ends the launcher, which cannot
+// hear of it from a process that never was.
+func TestHelperKilled(t *testing.T) {
+	killed := func() *child {
+		cmd := exec.Command("sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		conn, theirs, err := sys.ConnPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { sys.Close(theirs) })
+		return &child{helper: cmd.Process.Pid, conn: conn}
+	}
+	holder := killed()
+	defer holder.conn.Close()
+	want := "the process that joins the user namespace ended too early: killed by signal 9"
+	if err := holder.awaitHolder(); err == nil || err.Error() != want {
+		t.Errorf("holder: %v, want %s", err, want)
+	}
+	var stderr strings.Builder
+	l := &Launcher{Config: &conf.Config{Program: "pasta"}, Stderr: &stderr}
+	engine := killed()
+	r := &run{Launcher: l, engine: engine, commandFD: -1, target: newTarget()}
+	defer engine.conn.Close()
+	status, done := r.onReady()
+	if want := "pasta: the engine ended too early: killed by signal 9\n"; status != 1 || !done || stderr.String() != want {
+		t.Errorf("engine: status %d, %v, %q, want 1 and %q", status, done, stderr.String(), want)
+	}
+}
+
 func TestRelay(t *testing.T) {
 	now := time.Unix(100, 0)
 	var sent []string
