@@ -12,7 +12,7 @@ import (
 
 // openLog opens the destinations that were asked for: a file alone, or standard
 // error as long as somebody reads it, and the system logger for a process in
-// the background.
+// the background, unless it logs details.
 func (e *engine) openLog() error {
 	o := log.Options{Level: level(e.conf.Logging.Verbosity), JSON: e.conf.Logging.JSON}
 	switch c := &e.conf.Logging; {
@@ -24,7 +24,7 @@ func (e *engine) openLog() error {
 		o.File = f
 	default:
 		o.Stderr = io.Writer(os.Stderr)
-		if !e.conf.Process.Foreground {
+		if !e.conf.Process.Foreground && c.Verbosity < conf.Debug {
 			// Machines without a system logger are no reason to fail.
 			o.Syslog, _ = log.DialSyslog(log.SyslogPath, e.conf.Program, callersPID())
 		}
