@@ -34,7 +34,7 @@ var plain = [][]uint32{
 	// Log and capture files, which are open.
 	{
 		sys.NrFstat, sys.NrLseek, sys.NrPread64, sys.NrPreadv, sys.NrPwrite64, sys.NrPwritev, sys.NrFtruncate, sys.NrFallocate,
-		sys.NrFsync, sys.NrFdatasync,
+		sys.NrFsync, sys.NrFdatasync, sys.NrFlock,
 	},
 	// Go's runtime: memory, threads, signals, time.
 	{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 )
 
 const (
@@ -17,10 +18,11 @@ const (
 
 // File is a log file of limited size. When it is full, its oldest lines go:
 // what stays moves to the front, so that the same descriptor serves for ever.
-// It is owned by one Log, which serialises its use.
+// It is owned by one Log, which serialises its use; several processes may have
+// the same file, which is locked for each line.
 type File struct {
 	f     *os.File
-	size  int64 // bytes in the file
+	size  int64 // bytes in the file, as long as it is locked
 	limit int64
 	buf   []byte // moveSize bytes
 }
@@ -46,11 +48,11 @@ func NewFile(f *os.File, limit int64) (*File, error) {
 	if limit < MinFileSize {
 		return nil, fmt.Errorf("limit log file: %d bytes are less than %d", limit, MinFileSize)
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("stat log file: %w", err)
+	w := &File{f: f, limit: limit, buf: make([]byte, moveSize)}
+	if err := w.lock(); err != nil {
+		return nil, err
 	}
-	w := &File{f: f, size: info.Size(), limit: limit, buf: make([]byte, moveSize)}
+	defer w.unlock()
 	if w.size > limit {
 		if err := w.trim(0); err != nil {
 			return nil, fmt.Errorf("trim log file: %w", err)
@@ -58,6 +60,21 @@ func NewFile(f *os.File, limit int64) (*File, error) {
 	}
 	return w, nil
 }
+
+// lock keeps other processes from writing, and looks at what they have written.
+// File systems without locks do without.
+func (w *File) lock() error {
+	_ = syscall.Flock(int(w.f.Fd()), syscall.LOCK_EX)
+	info, err := w.f.Stat()
+	if err != nil {
+		w.unlock()
+		return fmt.Errorf("stat log file: %w", err)
+	}
+	w.size = info.Size()
+	return nil
+}
+
+func (w *File) unlock() { _ = syscall.Flock(int(w.f.Fd()), syscall.LOCK_UN) }
 
 // Close closes the file.
 func (w *File) Close() error { return w.f.Close() }
@@ -69,6 +86,10 @@ func (w *File) append(line []byte) error {
 		line[n-1] = '\n'
 		line = line[:n]
 	}
+	if err := w.lock(); err != nil {
+		return err
+	}
+	defer w.unlock()
 	if w.size+int64(len(line)) > w.limit {
 		if err := w.trim(int64(len(line))); err != nil {
 			return err

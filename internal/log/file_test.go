@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -186,6 +187,43 @@ func TestFileShrunk(t *testing.T) {
 	}
 	if got := readAll(t, path); len(got) > MinFileSize || !strings.HasSuffix(got, string(line)) {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// TestFileOfTwo has two writers of one file, as two processes are: no line of one is lost by the other's, or cut, and
+// what is trimmed is trimmed for both.
+func TestFileOfTwo(t *testing.T) {
+	const lines = 500
+	for _, limit := range []int64{DefaultTestLimit, MinFileSize} {
+		a, path := openTemp(t, "", limit)
+		b, err := OpenFile(path, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		var wg sync.WaitGroup
+		for name, w := range map[string]*File{"a": a, "b": b} {
+			wg.Go(func() {
+				for i := range lines {
+					if err := w.append(fmt.Appendf(nil, "%s %d\n", name, i)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		last, n := map[string]int{"a": -1, "b": -1}, 0
+		for line := range strings.Lines(readAll(t, path)) {
+			var name string
+			var i int
+			if _, err := fmt.Sscanf(line, "%s %d\n", &name, &i); err != nil || last[name] >= 0 && i != last[name]+1 {
+				t.Fatalf("limit %d: after line %v: %q", limit, last, line)
+			}
+			last[name], n = i, n+1
+		}
+		if max(last["a"], last["b"]) != lines-1 || limit == DefaultTestLimit && n != 2*lines {
+			t.Errorf("limit %d: %d lines, the last %v", limit, n, last)
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ const (
 	NrFallocate        = unix.SYS_FALLOCATE
 	NrFcntl            = unix.SYS_FCNTL
 	NrFdatasync        = unix.SYS_FDATASYNC
+	NrFlock            = unix.SYS_FLOCK
 	NrFstat            = unix.SYS_FSTAT
 	NrFsync            = unix.SYS_FSYNC
 	NrFtruncate        = unix.SYS_FTRUNCATE
