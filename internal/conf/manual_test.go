@@ -18,7 +18,7 @@ func TestManual(t *testing.T) {
 	known := map[string]bool{}
 	for _, o := range newParser("pasta", ModePasta).options() {
 		known[o.long] = true
-		if !regexp.MustCompile(`(?m)^\..*--` + o.long + `\b`).MatchString(page) {
+		if !regexp.MustCompile(`(?m)^\..*--` + o.long + `(?:[^-\w]|$)`).MatchString(page) {
 			t.Errorf("--%s is not in the manual", o.long)
 		}
 		if o.short != "" && !strings.Contains(page, `-`+o.short+` ", " --`+o.long) {
