@@ -145,9 +145,9 @@ func (p *parser) checkSpecs(specs []PortSpec) error {
 		switch {
 		case s.Auto && p.c.Mode == ModePasst:
 			return p.fail("invalid port specification for option '%s': 'auto' is for pasta mode only", s.Text)
-		case p.c.Net.IPv4Only && s.Addr.IsValid() && s.Addr.Is6():
+		case p.c.Net.IPv4Only && s.Names(true):
 			return p.fail("invalid port specification for option '%s': an IPv6 address with --ipv4-only", s.Text)
-		case p.c.Net.IPv6Only && s.Addr.IsValid() && s.Addr.Is4():
+		case p.c.Net.IPv6Only && s.Names(false):
 			return p.fail("invalid port specification for option '%s': an IPv4 address with --ipv6-only", s.Text)
 		}
 	}

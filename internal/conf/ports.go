@@ -2,6 +2,7 @@ package conf
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -97,6 +98,13 @@ func (s *PortSpec) Excluded(port uint16) bool {
 		}
 	}
 	return false
+}
+
+// Names tells whether an address of a family stands in s, to listen on or to
+// lead to.
+func (s *PortSpec) Names(v6 bool) bool {
+	is := func(a netip.Addr) bool { return a.IsValid() && a.Is6() == v6 }
+	return is(s.Addr) || is(s.AllToAddr) || slices.ContainsFunc(s.Rules, func(r PortRule) bool { return is(r.ToAddr) })
 }
 
 // String returns the specification in the grammar of [ParsePorts], in

@@ -314,6 +314,8 @@ func TestForwardConflicts(t *testing.T) {
 		{"passt -t auto", "invalid port specification for option '-t auto': 'auto' is for pasta mode only"},
 		{"pasta -4 -t [::1]/22", "invalid port specification for option '-t [::1]/22': an IPv6 address with --ipv4-only"},
 		{"pasta -6 -t 127.0.0.1/22", "invalid port specification for option '-t 127.0.0.1/22': an IPv4 address with --ipv6-only"},
+		{"pasta -4 -T 22:[2001:db8::7]/22", "invalid port specification for option '-T 22:[2001:db8::7]/22': an IPv6 address with --ipv4-only"},
+		{"pasta -6 -u all:192.0.2.7", "invalid port specification for option '-u all:192.0.2.7': an IPv4 address with --ipv6-only"},
 		{"pasta --tcp-ports=80-22", "invalid port specification for option '-t 80-22': range '80-22' is reversed"},
 	}
 	for _, tt := range tests {

@@ -65,6 +65,11 @@ type bound struct {
 // are bound as far as they are free.
 func (n *lane) add() error {
 	defer n.closeLow()
+	for i := range n.specs {
+		if s := &n.specs[i]; !n.v6 && s.Names(true) {
+			return failure{fmt.Sprintf("option '%s' names an IPv6 address, and this host has no IPv6", s.Text)}
+		}
+	}
 	return n.run(func() error {
 		for i := range n.specs {
 			if err := n.addRules(&n.specs[i]); err != nil {

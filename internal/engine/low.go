@@ -17,8 +17,8 @@ import (
 
 // BindLow binds, in the launcher, the ports of the host that only a capability
 // of the caller's opens: joining a user namespace loses it over the host's
-// network. A port that the caller may not bind either is left to the engine,
-// which tries again and says so. "auto" does not reach such ports.
+// network. A port that cannot be bound, unless it is in use, is left to the
+// engine, which tries again and says so. "auto" does not reach such ports.
 func BindLow(c *conf.Config) ([]netns.LowPort, error) {
 	first := unprivilegedStart()
 	if first < 2 {
@@ -70,7 +70,7 @@ func (b *lowBinder) bindRules(s *conf.PortSpec) error {
 				continue
 			}
 			err := b.outlive(func() error { return b.bind(&r, p) })
-			if err != nil && !errors.Is(err, fs.ErrPermission) {
+			if errors.Is(err, syscall.EADDRINUSE) {
 				return bindFailure(err, p, s)
 			}
 		}
@@ -94,7 +94,7 @@ func (b *lowBinder) bindAll(s *conf.PortSpec) {
 }
 
 func (b *lowBinder) bind(r *conf.PortRule, port uint16) error {
-	o := listenOptions(r, port, !b.conf.Net.IPv6Only, !b.conf.Net.IPv4Only)
+	o := listenOptions(r, port, !b.conf.Net.IPv6Only, !b.conf.Net.IPv4Only && sys.HasIPv6())
 	o.Datagram, o.Freebind = !b.tcp, b.conf.Forward.Freebind
 	fd, err := sys.Listener(o)
 	if err == nil {

@@ -2,9 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
+	"penne/internal/sys"
 	"penne/test/bed"
 )
 
@@ -220,4 +224,69 @@ func TestUDPInheritsTCP(t *testing.T) {
 			wantPorts(t, host, remote, "udp", c.want)
 		})
 	}
+}
+
+var _ = bed.Register("noipv6", noIPv6Tool)
+
+// noIPv6Tool runs a command to which no socket of IPv6 is given, as on a kernel without the module.
+func noIPv6Tool(args []string) (any, error) {
+	runtime.LockOSThread()
+	if err := sys.NoNewPrivs(); err != nil {
+		return nil, err
+	}
+	err := sys.LoadSeccomp([]sys.SockFilter{
+		{Code: 0x20},                                                 // load the call's number
+		{Code: 0x15, Jf: 3, K: sys.NrSocket},                         // if it is socket(2),
+		{Code: 0x20, K: 16},                                          // load its first argument,
+		{Code: 0x15, Jf: 1, K: uint32(sys.AF_INET6)},                 // and if that is the family,
+		{Code: 0x06, K: sys.SeccompErrno | uint32(sys.EAFNOSUPPORT)}, // refuse it
+		{Code: 0x06, K: sys.SeccompAllow},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nil, syscall.Exec(args[0], args, os.Environ())
+}
+
+// withoutIPv6 is the start of a command line that runs pasta by noIPv6Tool in a host without IPv6.
+func withoutIPv6(t *testing.T, b *bed.Bed) []string {
+	t.Helper()
+	self, err := os.Executable()
+	if err == nil {
+		self, err = b.Stage(self)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	inHost(t, b, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+	return append([]string{"/usr/bin/env", "PENNE_BED_TOOL=noipv6", self, staged(t, b)}, forwarding...)
+}
+
+// TestHostWithoutIPv6 forwards ports, low ones too where everybody may bind them, and says what is wrong with those
+// that cannot be had.
+func TestHostWithoutIPv6(t *testing.T) {
+	b, host, remote := portsBed(t)
+	argv := withoutIPv6(t, b)
+	for spec, want := range map[string]string{
+		"80":               "Failed to bind port 80 (Permission denied) for option '-t 80': ports below",
+		"8000:[::1]/80":    "option '-t 8000:[::1]/80' names an IPv6 address, and this host has no IPv6",
+		"all:[2001:db8::]": "option '-t all:[2001:db8::]' names an IPv6 address, and this host has no IPv6",
+	} {
+		res, err := b.Host.Run(bed.Spec{Argv: append(append(append([]string{}, argv...), specs("-t", []string{spec})...), "--", "true")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantOneLine(t, res, []string{spec})
+		if !strings.Contains(res.Stderr, want) {
+			t.Errorf("-t %s: %q, want %q", spec, res.Stderr, want)
+		}
+	}
+	inHost(t, b, "sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0")
+	s, err := b.Pasta(append(append([]string{}, argv...), specs("-t", []string{"80", "8000"})...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	serveIn(t, s, "tcp", "who", ":80", ":8000")
+	wantPorts(t, host, remote, "tcp", map[string]int{at(lo4, 80): 80, at(net4, 80): 80, at(lo4, 8000): 8000, at(net4, 8000): 8000})
 }
