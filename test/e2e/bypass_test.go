@@ -1,11 +1,17 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"penne/test/bed"
+	"penne/test/client"
 )
 
 // path is a way from a client to a server on the other side of pasta.
@@ -105,6 +111,79 @@ func TestForwardedEnds(t *testing.T) {
 		if errno := syscall.Errno(o.Errno); errno != syscall.ECONNRESET && errno != syscall.ECONNREFUSED {
 			t.Errorf("a server that is missing: %+v", o)
 		}
+	})
+}
+
+// lastWords is what is said before a reset, in octets: less than what Linux sends before the first acknowledgment,
+// which the reset would take back.
+const lastWords = 10_000
+
+// parting waits for a byte, since who dials may take a reset in that moment for a refusal; then it speaks and resets
+// the connection.
+func parting(c *net.TCPConn) {
+	io.ReadFull(c, make([]byte, 1))
+	c.Write(make([]byte, lastWords))
+	c.SetLinger(0)
+}
+
+// witness tells a client that says nothing how the connection of an earlier one has ended.
+func witness(c *net.TCPConn) {
+	n, err := io.Copy(io.Discard, c)
+	if n == 0 && err == nil {
+		fmt.Fprint(c, <-testimonies)
+		return
+	}
+	testimonies <- story(n, err)
+}
+
+var _ = bed.Register("hear", hearTool)
+
+// hearTool sends a byte to ADDR and tells what comes then.
+func hearTool(args []string) (any, error) {
+	c, err := net.DialTimeout("tcp", args[0], client.Patience)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(client.Patience))
+	c.Write([]byte{1})
+	n, err := io.Copy(io.Discard, c)
+	return story(n, err), nil
+}
+
+func story(n int64, end error) string {
+	return fmt.Sprint(n, " octets, reset: ", errors.Is(end, syscall.ECONNRESET))
+}
+
+var testimonies = make(chan string, 100)
+
+// TestLastWords sends octets and a reset right behind them over each path, and out by the tap.
+func TestLastWords(t *testing.T) {
+	const n = 20
+	want := story(lastWords, syscall.ECONNRESET)
+	listen := func(t *testing.T, c *bed.Session, parting, witness string) {
+		for range n {
+			var got string
+			if err := c.Tool(&got, "hear", parting); err != nil || got != want {
+				t.Errorf("a server's last words: %s, %v", got, err)
+			}
+		}
+		tool(t, c, "abort", witness, strconv.Itoa(n), strconv.Itoa(lastWords))
+		for range n {
+			if o := tool(t, c, "upload", witness, "0", "0"); o.Sum != want {
+				t.Fatalf("a client's last words: %s, %s", o.Sum, o.Text)
+			}
+		}
+	}
+	eachPath(t, "tcp", []string{"parting", "witness"}, func(t *testing.T, c *bed.Session, addr func(int) string) {
+		listen(t, c, addr(0), addr(1))
+	})
+	t.Run("tap out", func(t *testing.T) {
+		b, s := connect(t)
+		remote := direct(t, b, b.Remote)
+		serveIn(t, remote, "tcp", "parting", ":8001")
+		serveIn(t, remote, "tcp", "witness", ":8002")
+		eachFamily(t, func(t *testing.T, f family) { listen(t, s, at(f.remote, 8001), at(f.remote, 8002)) })
 	})
 }
 

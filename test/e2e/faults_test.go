@@ -355,7 +355,7 @@ func keepTool(args []string) (any, error) {
 	}
 }
 
-// abortTool makes COUNT connections to ADDR and resets each at once.
+// abortTool makes COUNT connections to ADDR, sends BYTES by each, if they are given, and resets it at once.
 func abortTool(args []string) (any, error) {
 	n, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -366,6 +366,13 @@ func abortTool(args []string) (any, error) {
 		c, err := net.DialTimeout("tcp", args[0], client.Patience)
 		if err != nil {
 			return nil, err
+		}
+		if len(args) > 2 {
+			size, err := strconv.Atoi(args[2])
+			if err != nil {
+				return nil, err
+			}
+			c.Write(make([]byte, size))
 		}
 		c.(*net.TCPConn).SetLinger(0)
 		c.Close()

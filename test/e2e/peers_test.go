@@ -100,6 +100,8 @@ var handlers = map[string]func(*net.TCPConn){
 		io.ReadFull(c, make([]byte, 1))
 		c.SetLinger(0)
 	},
+	"parting": parting,
+	"witness": witness,
 	// early ends its direction at once and answers no byte, but reads on.
 	"early": func(c *net.TCPConn) {
 		c.CloseWrite()
