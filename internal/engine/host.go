@@ -77,8 +77,8 @@ func (e *engine) followHost() (<-chan nl.State, <-chan resolver) {
 				return
 			}
 			if err != nil {
-				e.log.Warn("the host's network is no longer followed: " + err.Error())
-				return
+				e.log.Limited("follow").Warn("changes of the host's network arrive later: " + err.Error())
+				continue
 			}
 			states <- s
 		}

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +18,10 @@ const (
 	settle    = 10 * time.Millisecond
 	settleMax = 100 * time.Millisecond
 )
+
+// retry is when to look again after a look that failed: the kernel may have
+// been short of memory.
+const retry = time.Second
 
 // Local is the set of a host's own addresses. It is read-only and may be
 // shared.
@@ -65,7 +68,9 @@ type Monitor struct {
 	opts   Options
 	buf    []byte
 	last   State
-	closed atomic.Bool
+	failed bool // the last look did
+	retry  time.Duration
+	quit   chan struct{} // closed by Close
 }
 
 // NewMonitor starts to follow the network namespace of the calling thread, and
@@ -75,7 +80,10 @@ func NewMonitor(o Options) (*Monitor, State, error) {
 	if err != nil {
 		return nil, State{}, fmt.Errorf("watch the host's network: %w", err)
 	}
-	m := &Monitor{events: os.NewFile(uintptr(fd), "route events"), opts: o, buf: make([]byte, 32<<10)}
+	m := &Monitor{
+		events: os.NewFile(uintptr(fd), "route events"), opts: o, buf: make([]byte, 32<<10),
+		retry: retry, quit: make(chan struct{}),
+	}
 	// Listening comes first, so that nothing changes unseen in between.
 	if m.conn, err = Dial(); err != nil {
 		m.events.Close()
@@ -93,23 +101,26 @@ func NewMonitor(o Options) (*Monitor, State, error) {
 	return m, m.last, nil
 }
 
-// Close ends the watch: Next returns os.ErrClosed.
+// Close ends the watch, once: Next returns os.ErrClosed.
 func (m *Monitor) Close() {
-	m.closed.Store(true)
+	close(m.quit)
 	_ = m.events.Close()
 	m.conn.Close()
 }
 
 // Next waits until the Template or the host's addresses have changed. A named
 // template interface that has gone leaves the Template as it was, for it may
-// come back.
+// come back. After an error other than os.ErrClosed the next call looks again,
+// a second later.
 func (m *Monitor) Next() (State, error) {
 	for {
 		changed, err := m.step()
-		if m.closed.Load() {
+		select {
+		case <-m.quit:
 			return State{}, os.ErrClosed
+		default:
 		}
-		if err != nil {
+		if m.failed = err != nil; m.failed {
 			return State{}, fmt.Errorf("watch the host's network: %w", err)
 		}
 		if changed {
@@ -118,9 +129,16 @@ func (m *Monitor) Next() (State, error) {
 	}
 }
 
-// step waits for a row of changes and looks at what has become of it.
+// step waits for a row of changes, or to try again, and looks at what has
+// become of the network.
 func (m *Monitor) step() (changed bool, err error) {
-	if err := m.wait(); err != nil {
+	if m.failed {
+		select {
+		case <-m.quit:
+			return false, nil
+		case <-time.After(m.retry):
+		}
+	} else if err := m.wait(); err != nil {
 		return false, err
 	}
 	s, err := m.conn.Snapshot()

@@ -106,6 +106,33 @@ func TestMonitorIgnores(t *testing.T) {
 	})
 }
 
+// TestMonitorRecovers has a look at the network fail, as without memory: what
+// changed meanwhile is found by the next one.
+func TestMonitorRecovers(t *testing.T) {
+	links.Inside(t, func() {
+		m, _, err := NewMonitor(Options{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer m.Close()
+		m.retry = 0
+		m.conn.Close()
+		ipCmds(t, host...)
+		if _, err := m.Next(); err == nil || errors.Is(err, os.ErrClosed) {
+			t.Errorf("a look that fails says %v", err)
+		}
+		if m.conn, err = Dial(); err != nil {
+			t.Error(err)
+			return
+		}
+		s, err := m.Next()
+		if err != nil || s.Template.V4.Gateway != addr("198.51.100.1") {
+			t.Errorf("then it sees %+v, %v", s, err)
+		}
+	})
+}
+
 // TestMonitorNamed keeps the template of a named interface that goes, and
 // finds it when it is back.
 func TestMonitorNamed(t *testing.T) {
