@@ -33,9 +33,7 @@ var randomQueue = []uint64{7<<32 | 0x85, 1<<32 | 0x57, 0x95}
 func TestMisSteeredFramesReachTheirFlow(t *testing.T) {
 	tcp, udp := echoServers(t) // on the host: these threads are not in the namespace
 	tuntest.Enter(t)
-	g := misSteeredGroup(t)
-	t.Cleanup(g.Close)
-
+	g := echoGroup(t, 2, true)
 	run := func(proto string, talk func(t *testing.T)) {
 		before := total(g)
 		talk(t)
@@ -66,71 +64,93 @@ func total(g *shard.Group) (sum stats.Counters) {
 	return sum
 }
 
-func misSteeredGroup(t *testing.T) *shard.Group {
-	dev, err := tun.Open(tun.Options{Name: "eth0", Queues: 2})
+// echoGroup serves a tap in the namespace of this thread, from which the host's
+// loopback is reached. Frames come in at the queue of their flow, or at random.
+func echoGroup(t *testing.T, queues int, random bool) *shard.Group {
+	t.Helper()
+	dev, err := tun.Open(tun.Options{Name: "eth0", Queues: queues})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dev.Queues() != 2 {
+	if dev.Queues() != queues {
 		t.Skip("this kernel's tap has no second queue")
 	}
-	prog, err := sys.LoadSocketFilter("random_queue", randomQueue)
-	if err != nil {
-		t.Skipf("no steering program without CAP_BPF: %v", err)
+	var ports []tap.Port
+	for i := range queues {
+		ports = append(ports, dev.Queue(i))
 	}
-	if err := sys.TunSetSteering(dev.Queue(0).FD(), prog); err != nil {
-		t.Fatal(err)
+	if random {
+		steerAtRandom(t, dev)
 	}
-	sys.Close(prog)
 	guest, gateway, mac := netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("192.0.2.1"), wire.MAC{2, 0, 0, 0, 0, 7}
 	tuntest.SetUp(t, "eth0", mac, netip.PrefixFrom(guest, 24))
 	r := &fwd.Rules{OurMAC: wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}, MTU: 65520}
 	r.V4 = fwd.Family{On: true, Guest: wire.AddrFrom(guest), Bits: 24, HostLoopback: wire.AddrFrom(gateway), Ours: wire.AddrFrom(gateway)}
 	g, err := shard.NewGroup(shard.Config{
-		Ports: []tap.Port{dev.Queue(0), dev.Queue(1)}, Rules: r, Guest: &fwd.Guest{}, Seed: flow.NewSeed(), Flows: 1024,
+		Ports: ports, Rules: r, Guest: &fwd.Guest{}, Seed: flow.NewSeed(), Flows: 1024,
 		Failed: func(err error) { t.Error(err) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.Start()
+	t.Cleanup(g.Close)
 	return g
 }
 
-// echoServers serve on the host's loopback and return their ports.
+func steerAtRandom(t *testing.T, dev *tun.Device) {
+	t.Helper()
+	prog, err := sys.LoadSocketFilter("random_queue", randomQueue)
+	if err != nil {
+		t.Skipf("no steering program without CAP_BPF: %v", err)
+	}
+	defer sys.Close(prog)
+	if err := sys.TunSetSteering(dev.Queue(0).FD(), prog); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// echoServers serve on the host's loopback, allocating nothing for a message,
+// and return their ports.
 func echoServers(t *testing.T) (tcp, udp int) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	t.Helper()
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(loopback))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	p, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(loopback))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close(); p.Close() })
 	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(c, c)
-				c.Close()
-			}()
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			go echo(c)
 		}
 	}()
 	go func() {
 		b := make([]byte, 65536)
 		for {
-			n, from, err := p.ReadFrom(b)
+			n, from, err := p.ReadFromUDPAddrPort(b)
 			if err != nil {
 				return
 			}
-			p.WriteTo(b[:n], from)
+			p.WriteToUDPAddrPort(b[:n], from)
 		}
 	}()
 	return l.Addr().(*net.TCPAddr).Port, p.LocalAddr().(*net.UDPAddr).Port
+}
+
+func echo(c net.Conn) {
+	defer c.Close()
+	for b := make([]byte, 65536); ; {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		c.Write(b[:n])
+	}
 }
 
 // dial connects to a port of the host's loopback.
