@@ -193,7 +193,7 @@ func TestFileShrunk(t *testing.T) {
 // TestFileOfTwo has two writers of one file, as two processes are: no line of one is lost by the other's, or cut, and
 // what is trimmed is trimmed for both.
 func TestFileOfTwo(t *testing.T) {
-	const lines = 500
+	const lines = 20000
 	for _, limit := range []int64{DefaultTestLimit, MinFileSize} {
 		a, path := openTemp(t, "", limit)
 		b, err := OpenFile(path, limit)
