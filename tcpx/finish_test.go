@@ -302,6 +302,17 @@ func TestHostResets(t *testing.T) {
 	}
 }
 
+// awaitReset waits for g's reset, with which the only flow ends.
+func (r *rig) awaitReset(g *guest.TCP) {
+	r.t.Helper()
+	for s := g.Next(); !s.Has(wire.RST); {
+		s = g.Next()
+	}
+	if r.tcp.Len() != 0 {
+		r.t.Error("flow stays")
+	}
+}
+
 // TestHostResetsSender: the guest learns of it when it sends, too.
 func TestHostResetsSender(t *testing.T) {
 	r := newRig(t, false, Config{})
@@ -309,14 +320,7 @@ func TestHostResetsSender(t *testing.T) {
 	host.SetLinger(0)
 	host.Close()
 	g.Send(0, pattern(1000)) // the event is not read yet
-	for {
-		if s := g.Next(); s.Has(wire.RST) {
-			break
-		}
-	}
-	if r.tcp.Len() != 0 {
-		t.Error("flow stays")
-	}
+	r.awaitReset(g)
 }
 
 // TestHostGone: the remote closed for good, and the guest goes on sending.
@@ -327,14 +331,7 @@ func TestHostGone(t *testing.T) {
 	g.Next()
 	g.Ack++
 	g.Send(0, pattern(1000))
-	for {
-		if s := g.Next(); s.Has(wire.RST) {
-			break
-		}
-	}
-	if r.tcp.Len() != 0 {
-		t.Error("flow stays")
-	}
+	r.awaitReset(g)
 }
 
 // TestHostResetsHandshake: the guest's connection opens before it is reset, as

@@ -112,7 +112,7 @@ func TestSharedFollowsItsFlow(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, peer := newRig(t), newServer(t, s)
 		fd, port := bound(t, s.loopback)
-		id := r.jealous(fd, Listener{GuestPort: 53})
+		id := r.listenAlone(fd, Listener{GuestPort: 53})
 		for range 3 {
 			peer.reply([]byte("query"), to(s.loopback, port))
 			o := r.in()

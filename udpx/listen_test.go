@@ -48,17 +48,20 @@ func to(ip string, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(ip), port)
 }
 
+// binds are where a listener may be bound, and how a peer reaches it.
+var binds = []struct {
+	name, listen, dial string
+	s                  side
+}{
+	{"v4", "127.0.0.1", "127.0.0.1", v4},
+	{"v4 wildcard", "0.0.0.0", "127.0.0.9", v4},
+	{"v6", "::1", "::1", v6},
+	{"v6 wildcard", "::", "::1", v6},
+	{"v4 on dual-stack wildcard", "::", "127.0.0.9", v4},
+}
+
 func TestInbound(t *testing.T) {
-	for _, c := range []struct {
-		name, listen, dial string
-		s                  side
-	}{
-		{"v4", "127.0.0.1", "127.0.0.1", v4},
-		{"v4 wildcard", "0.0.0.0", "127.0.0.9", v4},
-		{"v6", "::1", "::1", v6},
-		{"v6 wildcard", "::", "::1", v6},
-		{"v4 on dual-stack wildcard", "::", "127.0.0.1", v4},
-	} {
+	for _, c := range binds {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
 			fd, port := bound(t, c.listen)

@@ -10,9 +10,9 @@ import (
 	"penne/shard/flow"
 )
 
-// jealous makes r listen with a socket that lets no other have its port, as one
-// on a low port does.
-func (r *rig) jealous(fd int, l Listener) int32 {
+// listenAlone makes r listen with a socket that lets no other have its port, as
+// one on a low port does.
+func (r *rig) listenAlone(fd int, l Listener) int32 {
 	r.t.Helper()
 	id := r.listen(fd, l)
 	sys.ReuseAddress(fd, false)
@@ -31,20 +31,11 @@ func (r *rig) wantShared(id, n int32) {
 // TestShared has flows of two peers share the listener's socket; answers leave
 // from the address that was asked.
 func TestShared(t *testing.T) {
-	for _, c := range []struct {
-		name, listen, dial string
-		s                  side
-	}{
-		{"v4", "127.0.0.1", "127.0.0.1", v4},
-		{"v4 wildcard", "0.0.0.0", "127.0.0.9", v4},
-		{"v6", "::1", "::1", v6},
-		{"v6 wildcard", "::", "::1", v6},
-		{"v4 on dual-stack wildcard", "::", "127.0.0.9", v4},
-	} {
+	for _, c := range binds {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
 			fd, port := bound(t, c.listen)
-			id := r.jealous(fd, Listener{GuestPort: 53})
+			id := r.listenAlone(fd, Listener{GuestPort: 53})
 			peers := []*server{newServer(t, c.s), newServer(t, c.s)}
 			for i := range 3 {
 				for _, peer := range peers {
@@ -71,7 +62,7 @@ func TestSharedRows(t *testing.T) {
 		r, a, b, own := newRig(t), newServer(t, v4), newServer(t, v4), newServer(t, v4)
 		r.u.segment = r.u.segment && segment
 		fd, port := bound(t, "0.0.0.0")
-		r.jealous(fd, Listener{GuestPort: 53})
+		r.listenAlone(fd, Listener{GuestPort: 53})
 		for _, p := range []*server{a, b} {
 			p.reply([]byte("?"), to("127.0.0.9", port))
 			r.in()
@@ -114,7 +105,7 @@ func TestSharedAlone(t *testing.T) {
 func TestSharedEnds(t *testing.T) {
 	r, peer := newRig(t), newServer(t, v4)
 	fd, port := bound(t, "127.0.0.1")
-	id := r.jealous(fd, Listener{GuestPort: 53})
+	id := r.listenAlone(fd, Listener{GuestPort: 53})
 	ask := func() {
 		peer.reply([]byte("?"), to("127.0.0.1", port))
 		r.in()
@@ -129,7 +120,7 @@ func TestSharedEnds(t *testing.T) {
 	if r.u.Len() != 0 {
 		t.Error("a flow without a socket goes on")
 	}
-	id = r.jealous(fd, Listener{GuestPort: 53})
+	id = r.listenAlone(fd, Listener{GuestPort: 53})
 	ask()
 	r.u.Close()
 	if errno := sys.SocketError(fd); errno != 0 {
@@ -143,7 +134,7 @@ func TestSharedForeignSource(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, peer := newRig(t), newServer(t, s)
 		fd, port := bound(t, s.loopback)
-		r.jealous(fd, Listener{GuestPort: 53})
+		r.listenAlone(fd, Listener{GuestPort: 53})
 		peer.reply([]byte("?"), to(s.loopback, port))
 		r.in()
 		r.u.rec[0].from = wire.Addr{0x20, 1, 0xd, 0xb8, 15: 9}
@@ -165,7 +156,7 @@ func TestSharedNoAlloc(t *testing.T) {
 	r, peer := newRig(t), newServer(t, v4)
 	r.Discard = true
 	fd, port := bound(t, "0.0.0.0")
-	id := r.jealous(fd, Listener{GuestPort: 53})
+	id := r.listenAlone(fd, Listener{GuestPort: 53})
 	raw, _ := peer.SyscallConn()
 	k := row{SendRow: sys.NewSendRow(1, 1)}
 	raw.Control(func(fd uintptr) { k.fd = int(fd) })

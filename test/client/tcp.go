@@ -17,8 +17,9 @@ import (
 	"penne/test/bed"
 )
 
-// Patience turns a stall into a failure that tells where it happened; nothing here takes a second by design.
-const Patience = 60 * time.Second
+// Patience turns a stall into a failure that tells where it happened, before those lose theirs who wait for a client.
+// Nothing here takes a second by design.
+const Patience = bed.Patience / 2
 
 // Outcome is what a client reports.
 type Outcome struct {
