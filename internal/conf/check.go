@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"strings"
@@ -128,6 +129,11 @@ func (p *parser) finishForward() error {
 		if err := p.checkSpecs(specs); err != nil {
 			return err
 		}
+	}
+	s := &p.c.Pasta
+	loopback := (s.HostLoToNSLo || s.SpliceOnly) && !s.NoSplice
+	if err := cmp.Or(keepApart(f.TCPIn, f.TCPOut, loopback), keepApart(f.UDPIn, f.UDPOut, loopback)); err != nil {
+		return p.fail("%v", err)
 	}
 	if p.c.Protocols.NoTCP {
 		f.TCPIn, f.TCPOut = nil, nil

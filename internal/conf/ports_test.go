@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -323,6 +324,64 @@ func TestForwardConflicts(t *testing.T) {
 		_, err := Parse(argv)
 		if want := argv[0] + ": " + tt.want; err == nil || err.Error() != want {
 			t.Errorf("%s:\n got %v\nwant %s", tt.line, err, want)
+		}
+	}
+}
+
+// TestForwardMeets has ports that one option leads to inside and another leads out of.
+func TestForwardMeets(t *testing.T) {
+	const lo, only = " --host-lo-to-ns-lo", " --splice-only"
+	meet := func(port, in, out string) string {
+		return "pasta: port " + port + " inside is where option '" + in + "' leads to, and option '" + out + "' leads it back to the host"
+	}
+	for line, want := range map[string]string{
+		"-t 8080 -T 8080" + lo:                               meet("8080", "-t 8080", "-T 8080"),
+		"-t 80:8080 -T 8000-8100:80-180" + only:              meet("8080", "-t 80:8080", "-T 8000-8100:80-180"),
+		"-t none -u 53 -U 53" + lo:                           meet("53", "-u 53", "-U 53"),
+		"-t 8080:127.0.0.1/8080 -T 8080":                     meet("8080", "-t 8080:127.0.0.1/8080", "-T 8080"),
+		"-t 8080:127.0.0.9/8080 -T 0.0.0.0/8080":             meet("8080", "-t 8080:127.0.0.9/8080", "-T 0.0.0.0/8080"),
+		"-t 8080:192.0.2.7/8080 -T 192.0.2.7/8080":           meet("8080", "-t 8080:192.0.2.7/8080", "-T 192.0.2.7/8080"),
+		"-t 8080 -T ::/8080":                                 meet("8080", "-t 8080", "-T ::/8080"),
+		"-t 8080 -T %lo/8080":                                meet("8080", "-t 8080", "-T %lo/8080"),
+		"-t all -T all" + only:                               meet("1", "-t all", "-T all"),
+		"-t all:::1 -T ::1/all":                              meet("1", "-t all:::1", "-T ::1/all"),
+		"-t 8080 -T 8080":                                    "",
+		"-t 8080 -T 8080 --no-splice" + lo:                   "",
+		"-t 8080:9090 -T 8080" + lo:                          "",
+		"-t 8080:127.0.0.9/8080 -T 8080":                     "",
+		"-t 8080:192.0.2.7/8080 -T 0.0.0.0/8080":             "",
+		"-t 8080 -T 127.0.0.9/8080" + lo:                     "",
+		"-t 8080 -T 127.0.0.1/8080":                          "",
+		"-t 53 -T 127.0.0.53/53:127.0.0.53/53" + only:        "",
+		"-t 8080:[::1]/8080 -T 0.0.0.0/8080 -u none -U none": "",
+		"-t auto -T auto" + only:                             "",
+	} {
+		_, err := Parse(append([]string{"pasta"}, strings.Fields(line)...))
+		if got := fmt.Sprint(err); err == nil && want != "" || err != nil && got != want {
+			t.Errorf("%s:\n got %v\nwant %s", line, err, want)
+		}
+	}
+}
+
+// TestForwardGivesWay has "all", and what UDP has from TCP, leave alone what meets a port that is named.
+func TestForwardGivesWay(t *testing.T) {
+	for _, c := range []struct{ line, tcpIn, udpIn, tcpOut, udpOut string }{
+		{"-t 8080 -T all", "8080", "auto 8080", "all,~8080", "all,~8080"},
+		{"-t 80:8080 -T all -u none", "80:8080", "", "all,~8080", "all"},
+		{"-t all,8080:80 -T 8080", "all,8080:80,~8080", "all,8080", "8080", "auto "},
+		{"-t 8080:9090 -T 8079-8081", "8080:9090", "auto 8080", "8079-8081", "auto 8079,8081"},
+		{"-t 8079-8081 -T none -U 8080", "8079-8081", "auto 8079,8081", "", "8080"},
+		{"-t all -T none -U all", "all", "all,~1-65535", "", "all"},
+	} {
+		f := &mustParse(t, append([]string{"pasta", "--splice-only"}, strings.Fields(c.line)...)...).Forward
+		for i, want := range []string{c.tcpIn, c.udpIn, c.tcpOut, c.udpOut} {
+			var got []string
+			for _, s := range [][]PortSpec{f.TCPIn, f.UDPIn, f.TCPOut, f.UDPOut}[i] {
+				got = append(got, s.String())
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("%s: list %d is %q, want %q", c.line, i, got, want)
+			}
 		}
 	}
 }

@@ -189,6 +189,26 @@ func TestAllPortsOfSeveralAddresses(t *testing.T) {
 	}
 }
 
+// TestPortsThatLeadToEachOther forwards all ports outwards and some inwards, to the loopback inside, where both would
+// meet; a port given to both is refused.
+func TestPortsThatLeadToEachOther(t *testing.T) {
+	b, host, _ := portsBed(t)
+	for _, extra := range []string{"--splice-only", "--host-lo-to-ns-lo"} {
+		failing(t, b, []string{extra, "-t", "8080", "-T", "8000-8100"}, "option '-t 8080'", "option '-T 8000-8100'")
+		s := forward(t, b, extra, "-t", "8080", "-T", "all,~1-7999,~8100-65535", "-u", "none", "-U", "none")
+		serveIn(t, s, "tcp", "who", ":8080")
+		stop := serveIn(t, host, "tcp", "who", at(lo4, 8090))
+		if a := ask(t, host, "tcp", at(lo4, 8080)); a.localPort() != 8080 {
+			t.Errorf("%s: inwards led to %+v", extra, a)
+		}
+		if a := ask(t, s, "tcp", at(lo4, 8090)); a.localPort() != 8090 {
+			t.Errorf("%s: outwards led to %+v", extra, a)
+		}
+		stop()
+		s.Close()
+	}
+}
+
 // wantPorts tries addresses of the host: want is the guest's port that each leads to, 0 a refusal.
 func wantPorts(t *testing.T, host, remote *bed.Session, network string, want map[string]int) {
 	t.Helper()
