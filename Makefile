@@ -8,6 +8,8 @@ TOOLS   := .cache/tools
 # Packages with unit tests: everything except the end-to-end tests, which drive bin/pasta.
 E2E     := ./test/e2e/...
 UNITS   = $$($(GO) list ./... | grep -v /test/e2e)
+# The end-to-end tests that a binary with the race detector passes too: what the control thread does beside live shards.
+RACES   := ^Test(Auto|Forwarded|Capture|Statistics)|Follow|HostGetsAnother|LinkGoes|Parallel|Short|Crowd
 
 # Set for `make run`: the shell command line to run inside; empty means an interactive shell.
 CMD     ?=
@@ -57,6 +59,8 @@ $(TOOLS)/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
 
 race: ready
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(UNITS)
+	CGO_ENABLED=1 $(GO) build -race -o .cache/race/pasta ./cmd/penne
+	PENNE_PASTA=$(CURDIR)/.cache/race/pasta $(STATIC) test -count 1 -timeout 10m -run '$(RACES)' $(E2E)
 
 purego: ready
 	$(STATIC) test -tags purego -timeout 10m $(UNITS)

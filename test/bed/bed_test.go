@@ -117,7 +117,7 @@ func TestRacesAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := b.Host.Run(Spec{Argv: []string{"sh", "-c", `echo "WARNING: DATA RACE" >"${GORACE#log_path=}.1"`}})
+	res, err := b.Host.Run(Spec{Argv: []string{"sh", "-c", `echo "WARNING: DATA RACE" >"${GORACE#*log_path=}.1"`}})
 	if err != nil || res.Status != 0 {
 		t.Errorf("report: %+v, %v", res, err)
 	}

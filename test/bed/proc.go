@@ -83,7 +83,7 @@ func (n *NS) command(s Spec) *exec.Cmd {
 	cmd.Env = append([]string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=" + n.bed.dir, "LC_ALL=C", "SHELL=/bin/sh", "TMPDIR=" + os.TempDir(),
-		markEnv + "=" + n.bed.mark, "GORACE=log_path=" + filepath.Join(n.bed.dir, races, "report"),
+		markEnv + "=" + n.bed.mark, "GORACE=atexit_sleep_ms=0 log_path=" + filepath.Join(n.bed.dir, races, "report"),
 	}, s.Env...)
 	cmd.Stdin = s.Stdin
 	cmd.ExtraFiles = s.Files
