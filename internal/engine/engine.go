@@ -122,7 +122,7 @@ func (e *engine) run(ctx context.Context) error {
 		show = time.Tick(every)
 	}
 	advertise := time.Tick(advertiseEvery)
-	states, resolvers := e.followHost()
+	templates, resolvers := e.followHost()
 	for {
 		select {
 		case <-ctx.Done():
@@ -132,8 +132,8 @@ func (e *engine) run(ctx context.Context) error {
 			return err
 		case <-scan:
 			timer.Reset(e.scan())
-		case s := <-states:
-			e.hostChanged(&s)
+		case t := <-templates:
+			e.hostChanged(&t)
 		case e.dns = <-resolvers:
 			e.log.Info("the host's resolvers have changed")
 			e.setRules()

@@ -28,9 +28,8 @@ const (
 func (e *engine) readHost() error {
 	e.resolv, e.dns = openResolv(e.handles.Watches, resolvPath, usualDirs...)
 	n := &e.conf.Net
-	var state nl.State
 	var err error
-	e.monitor, state, err = nl.NewMonitor(nl.Options{
+	e.monitor, e.template, err = nl.NewMonitor(nl.Options{
 		Interface: n.Interface, OutboundIf4: n.OutboundIf4, OutboundIf6: n.OutboundIf6,
 		NoIPv4: n.IPv6Only, NoIPv6: n.IPv4Only,
 		Addr4: n.Addr4, Addr6: n.Addr6, Bits4: n.Bits4, Bits6: n.Bits6,
@@ -40,7 +39,6 @@ func (e *engine) readHost() error {
 	if err != nil {
 		return err
 	}
-	e.template = state.Template
 	e.rules = rules(e.conf, &e.template, &e.dns)
 	for _, a := range []netip.Addr{n.Outbound4, n.Outbound6} {
 		if !bindable(a) {
@@ -68,11 +66,11 @@ func bindable(a netip.Addr) bool {
 }
 
 // followHost lets changes of the host's network and resolver arrive.
-func (e *engine) followHost() (<-chan nl.State, <-chan resolver) {
-	states, resolvers := make(chan nl.State), make(chan resolver)
+func (e *engine) followHost() (<-chan nl.Template, <-chan resolver) {
+	templates, resolvers := make(chan nl.Template), make(chan resolver)
 	go func() {
 		for {
-			s, err := e.monitor.Next()
+			t, err := e.monitor.Next()
 			if errors.Is(err, os.ErrClosed) {
 				return
 			}
@@ -80,11 +78,11 @@ func (e *engine) followHost() (<-chan nl.State, <-chan resolver) {
 				e.log.Limited("follow").Warn("changes of the host's network arrive later: " + err.Error())
 				continue
 			}
-			states <- s
+			templates <- t
 		}
 	}()
 	go e.followResolver(e.dns, resolvers)
-	return states, resolvers
+	return templates, resolvers
 }
 
 func (e *engine) followResolver(last resolver, to chan<- resolver) {
@@ -106,13 +104,9 @@ func (e *engine) followResolver(last resolver, to chan<- resolver) {
 }
 
 // hostChanged takes over what has become of the host's network.
-func (e *engine) hostChanged(s *nl.State) {
+func (e *engine) hostChanged(next *nl.Template) {
 	old := e.template
-	change := old.Diff(&s.Template)
-	if change.Empty() {
-		return // some other address of the host: it is in no rule
-	}
-	e.template = s.Template
+	e.template = *next
 	if e.inner != nil {
 		e.applyInside(&old)
 	}

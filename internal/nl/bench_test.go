@@ -10,7 +10,7 @@ import (
 // BenchmarkTemplate reads the template of a usual host, socket included.
 func BenchmarkTemplate(b *testing.B) {
 	for b.Loop() {
-		if _, err := ReadTemplate(Options{}); err != nil {
+		if _, err := readTemplate(Options{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -18,7 +18,7 @@ func BenchmarkTemplate(b *testing.B) {
 
 // BenchmarkConfigure sets up an interface as --config-net does.
 func BenchmarkConfigure(b *testing.B) {
-	tpl, err := ReadTemplate(Options{})
+	tpl, err := readTemplate(Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

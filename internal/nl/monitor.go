@@ -3,9 +3,7 @@ package nl
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -23,43 +21,6 @@ const (
 // been short of memory.
 const retry = time.Second
 
-// Local is the set of a host's own addresses. It is read-only and may be
-// shared.
-type Local struct {
-	sorted []netip.Addr
-}
-
-// Contains tells whether the host has the address; it has all of 127.0.0.0/8.
-func (l *Local) Contains(a netip.Addr) bool {
-	if a.IsLoopback() {
-		return true
-	}
-	_, found := slices.BinarySearchFunc(l.sorted, a, netip.Addr.Compare)
-	return found
-}
-
-// All returns the addresses in order; they are not to be changed.
-func (l *Local) All() []netip.Addr { return l.sorted }
-
-// Local returns all addresses of all interfaces, but for those that somebody
-// else on the link turned out to have.
-func (s *Snapshot) Local() Local {
-	list := make([]netip.Addr, 0, len(s.Addrs))
-	for i := range s.Addrs {
-		if s.Addrs[i].Flags&sys.IfaFDADFailed == 0 {
-			list = append(list, s.Addrs[i].Prefix.Addr())
-		}
-	}
-	slices.SortFunc(list, netip.Addr.Compare)
-	return Local{slices.Compact(list)}
-}
-
-// State is what a Monitor watches.
-type State struct {
-	Template Template
-	Local    Local
-}
-
 // Monitor follows a network namespace. It waits for the kernel's word and
 // polls nothing. It is used by one goroutine, but for Close.
 type Monitor struct {
@@ -67,7 +28,7 @@ type Monitor struct {
 	conn   *Conn
 	opts   Options
 	buf    []byte
-	last   State
+	last   Template
 	failed bool // the last look did
 	retry  time.Duration
 	quit   chan struct{} // closed by Close
@@ -75,10 +36,10 @@ type Monitor struct {
 
 // NewMonitor starts to follow the network namespace of the calling thread, and
 // returns what it is like now.
-func NewMonitor(o Options) (*Monitor, State, error) {
+func NewMonitor(o Options) (*Monitor, Template, error) {
 	fd, err := sys.RouteEvents()
 	if err != nil {
-		return nil, State{}, fmt.Errorf("watch the host's network: %w", err)
+		return nil, Template{}, fmt.Errorf("watch the host's network: %w", err)
 	}
 	m := &Monitor{
 		events: os.NewFile(uintptr(fd), "route events"), opts: o, buf: make([]byte, 32<<10),
@@ -87,17 +48,16 @@ func NewMonitor(o Options) (*Monitor, State, error) {
 	// Listening comes first, so that nothing changes unseen in between.
 	if m.conn, err = Dial(); err != nil {
 		m.events.Close()
-		return nil, State{}, err
+		return nil, Template{}, err
 	}
 	s, err := m.conn.Snapshot()
 	if err == nil {
-		m.last.Template, err = s.Template(o)
+		m.last, err = s.Template(o)
 	}
 	if err != nil {
 		m.Close()
-		return nil, State{}, err
+		return nil, Template{}, err
 	}
-	m.last.Local = s.Local()
 	return m, m.last, nil
 }
 
@@ -108,20 +68,19 @@ func (m *Monitor) Close() {
 	m.conn.Close()
 }
 
-// Next waits until the Template or the host's addresses have changed. A named
-// template interface that has gone leaves the Template as it was, for it may
-// come back. After an error other than os.ErrClosed the next call looks again,
-// a second later.
-func (m *Monitor) Next() (State, error) {
+// Next waits until the Template has changed. A named template interface that has
+// gone leaves the Template as it was, for it may come back. After an error other
+// than os.ErrClosed the next call looks again, a second later.
+func (m *Monitor) Next() (Template, error) {
 	for {
 		changed, err := m.step()
 		select {
 		case <-m.quit:
-			return State{}, os.ErrClosed
+			return Template{}, os.ErrClosed
 		default:
 		}
 		if m.failed = err != nil; m.failed {
-			return State{}, fmt.Errorf("watch the host's network: %w", err)
+			return Template{}, fmt.Errorf("watch the host's network: %w", err)
 		}
 		if changed {
 			return m.last, nil
@@ -145,14 +104,13 @@ func (m *Monitor) step() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	next := State{Template: m.last.Template, Local: s.Local()}
-	if t, err := s.Template(m.opts); err == nil {
-		next.Template = t
+	next, err := s.Template(m.opts)
+	if err != nil { // the named template interface has gone
+		return false, nil
 	}
-	d := m.last.Template.Diff(&next.Template)
-	changed = !d.Empty() || !slices.Equal(m.last.Local.sorted, next.Local.sorted)
+	change := m.last.Diff(&next)
 	m.last = next
-	return changed, nil
+	return !change.Empty(), nil
 }
 
 // wait returns after a row of changes of which one may matter.

@@ -60,12 +60,26 @@ var host = []string{
 	"-6 route add default via 2001:db8:1::1 dev up0",
 }
 
+// readTemplate makes a Template of the calling thread's network namespace.
+func readTemplate(o Options) (Template, error) {
+	c, err := Dial()
+	if err != nil {
+		return Template{}, err
+	}
+	defer c.Close()
+	s, err := c.Snapshot()
+	if err != nil {
+		return Template{}, err
+	}
+	return s.Template(o)
+}
+
 // hostTemplate makes a namespace by ip(8) lines and reads its Template.
 func hostTemplate(t *testing.T, o Options, lines ...string) (tpl Template, err error) {
 	t.Helper()
 	links.Inside(t, func() {
 		ipCmds(t, lines...)
-		tpl, err = ReadTemplate(o)
+		tpl, err = readTemplate(o)
 	})
 	return tpl, err
 }

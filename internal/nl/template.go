@@ -118,21 +118,6 @@ func (c choice) finish(o *Options, outbound string) choice {
 	return c
 }
 
-// ReadTemplate takes a Snapshot of the calling thread's network namespace and
-// makes a Template of it.
-func ReadTemplate(o Options) (Template, error) {
-	c, err := Dial()
-	if err != nil {
-		return Template{}, err
-	}
-	defer c.Close()
-	s, err := c.Snapshot()
-	if err != nil {
-		return Template{}, err
-	}
-	return s.Template(o)
-}
-
 // Template chooses, per family, the template interface: the named one, else
 // the one of the default route with the lowest metric, else the first that has
 // an address and any route. It fails only where a named interface is missing.

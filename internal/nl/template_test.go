@@ -197,7 +197,7 @@ func TestTemplateNexthopObjectsAlone(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		tpl, err := ReadTemplate(Options{})
+		tpl, err := readTemplate(Options{})
 		if err != nil {
 			t.Error(err)
 			return
@@ -237,7 +237,7 @@ func TestTemplateIPv6Disabled(t *testing.T) {
 			}
 		}
 		ipCmds(t, "link set lo up", "veth up0", "link set up0 up", "addr add 198.51.100.2/24 dev up0", "route add default via 198.51.100.1")
-		tpl, err := ReadTemplate(Options{})
+		tpl, err := readTemplate(Options{})
 		if err != nil {
 			t.Error(err)
 			return
