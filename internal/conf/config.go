@@ -13,7 +13,6 @@
 package conf
 
 import (
-	"cmp"
 	"net/netip"
 	"time"
 )
@@ -189,19 +188,16 @@ type Process struct {
 // host's.
 type Net struct {
 	// MTU is what is announced and set, in bytes; zero announces none
-	// (-m 0). MTUGiven tells a given MTU from the default.
-	MTU      int
-	MTUGiven bool
+	// (-m 0).
+	MTU int
 	// Addr4 and Addr6 are the guest's addresses (-a); invalid means copied
 	// from the template interface.
 	Addr4, Addr6 netip.Addr
 	// Bits4 and Bits6 are prefix lengths (-a ADDR/LEN or -n); zero means
 	// derived.
 	Bits4, Bits6 int
-	// MAC is our own address (-M); never zero after Parse. MACGiven tells
-	// a given one from DefaultMAC.
-	MAC      [6]byte
-	MACGiven bool
+	// MAC is our own address (-M); never zero after Parse.
+	MAC [6]byte
 	// Gateway4 and Gateway6 are the routers to announce (-g).
 	Gateway4, Gateway6 netip.Addr
 	// Interface is the template for addresses and routes (-i). Where it
@@ -296,8 +292,7 @@ type Pasta struct {
 	// ConfigNet sets addresses and routes inside (--config-net).
 	ConfigNet bool
 	// NoCopyRoutes and NoCopyAddrs restrict ConfigNet to one address and
-	// the default route; deprecated. See [Config.CopyRoutes] for what
-	// implies them.
+	// the default route; deprecated. -a and -g of a family imply them.
 	NoCopyRoutes, NoCopyAddrs bool
 	// NSMAC is the tap's Ethernet address inside (--ns-mac-addr); zero
 	// leaves it to the kernel.
@@ -334,30 +329,3 @@ type Passt struct {
 	// behaviour (--migrate-exit, --migrate-no-linger); deprecated.
 	MigrateExit, MigrateNoLinger bool
 }
-
-// CopyAddrs tells whether ConfigNet copies all addresses of a family from the
-// template interface; -a for that family implies that it does not.
-func (c *Config) CopyAddrs(v6 bool) bool {
-	given := c.Net.Addr4.IsValid()
-	if v6 {
-		given = c.Net.Addr6.IsValid()
-	}
-	return !given && !c.Pasta.NoCopyAddrs
-}
-
-// CopyRoutes tells whether ConfigNet copies all routes of a family from the
-// template interface; -g for that family implies that it does not.
-func (c *Config) CopyRoutes(v6 bool) bool {
-	given := c.Net.Gateway4.IsValid()
-	if v6 {
-		given = c.Net.Gateway6.IsValid()
-	}
-	return !given && !c.Pasta.NoCopyRoutes
-}
-
-// Template4 names the interface to derive IPv4 addresses and routes from; empty
-// means the one with the first default route.
-func (c *Config) Template4() string { return cmp.Or(c.Net.Interface, c.Net.OutboundIf4) }
-
-// Template6 is Template4 for IPv6.
-func (c *Config) Template6() string { return cmp.Or(c.Net.Interface, c.Net.OutboundIf6) }

@@ -93,7 +93,6 @@ func TestOptions(t *testing.T) {
 		{"pasta -m 1500", func(c *Config) any { return c.Net.MTU }, 1500},
 		{"pasta -m1280", func(c *Config) any { return c.Net.MTU }, 1280},
 		{"pasta --mtu=0", func(c *Config) any { return c.Net.MTU }, 0},
-		{"pasta --mtu=0", func(c *Config) any { return c.Net.MTUGiven }, true},
 		{"pasta --mtu 65520", func(c *Config) any { return c.Net.MTU }, 65520},
 		{"pasta -a 192.0.2.7", func(c *Config) any { return c.Net.Addr4 }, a4},
 		{"pasta -a 192.0.2.6 -a 192.0.2.7", func(c *Config) any { return c.Net.Addr4 }, a4},
@@ -109,9 +108,9 @@ func TestOptions(t *testing.T) {
 		{"pasta --mac-addr 02-00-00-00-00-Af", func(c *Config) any { return c.Net.MAC }, [6]byte{2, 0, 0, 0, 0, 0xaf}},
 		{"pasta -g 192.0.2.7", func(c *Config) any { return c.Net.Gateway4 }, a4},
 		{"pasta --gateway 2001:db8::7", func(c *Config) any { return c.Net.Gateway6 }, a6},
-		{"pasta -i eth0", func(c *Config) any { return c.Template4() + c.Template6() }, "eth0eth0"},
-		{"pasta --interface eth0 --outbound-if4 eth1", func(c *Config) any { return c.Template4() }, "eth0"},
-		{"pasta --outbound-if4 eth1 --outbound-if6 eth2", func(c *Config) any { return c.Template4() + c.Template6() }, "eth1eth2"},
+		{"pasta -i eth0", func(c *Config) any { return c.Net.Interface }, "eth0"},
+		{"pasta --interface eth0 --outbound-if4 eth1", func(c *Config) any { return c.Net.Interface + c.Net.OutboundIf4 }, "eth0eth1"},
+		{"pasta --outbound-if4 eth1 --outbound-if6 eth2", func(c *Config) any { return c.Net.OutboundIf4 + c.Net.OutboundIf6 }, "eth1eth2"},
 		{"pasta -o 192.0.2.7", func(c *Config) any { return c.Net.Outbound4 }, a4},
 		{"pasta --outbound 2001:db8::7", func(c *Config) any { return c.Net.Outbound6 }, a6},
 		{"pasta -4", func(c *Config) any { return c.Net.IPv4Only }, true},
@@ -397,18 +396,6 @@ func TestActions(t *testing.T) {
 		if c := mustParse(t, strings.Fields(tt.line)...); c.Action != tt.want {
 			t.Errorf("%s: action %v, want %v", tt.line, c.Action, tt.want)
 		}
-	}
-}
-
-// TestCopy checks what -a and -g imply.
-func TestCopy(t *testing.T) {
-	c := mustParse(t, "pasta", "-a", "192.0.2.7", "-g", "2001:db8::1")
-	if c.CopyAddrs(false) || !c.CopyAddrs(true) || !c.CopyRoutes(false) || c.CopyRoutes(true) {
-		t.Error("-a and -g imply the wrong families")
-	}
-	c = mustParse(t, "pasta", "--no-copy-addrs", "--no-copy-routes")
-	if c.CopyAddrs(false) || c.CopyAddrs(true) || c.CopyRoutes(false) || c.CopyRoutes(true) {
-		t.Error("--no-copy-* is not applied")
 	}
 }
 

@@ -131,7 +131,7 @@ func (p *parser) mtu(v string) error {
 	if !ok || n != 0 && n < MinMTU {
 		return badValue("give 0, or bytes between %d and %d", MinMTU, MaxMTU)
 	}
-	p.c.Net.MTU, p.c.Net.MTUGiven = n, true
+	p.c.Net.MTU = n
 	return nil
 }
 
@@ -171,7 +171,7 @@ func (p *parser) mac(v string) error {
 	if !ok {
 		return badValue("give a unicast address such as 9a:55:9a:55:9a:55")
 	}
-	p.c.Net.MAC, p.c.Net.MACGiven = mac, true
+	p.c.Net.MAC = mac
 	return nil
 }
 

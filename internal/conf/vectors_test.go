@@ -42,7 +42,7 @@ func TestCallers(t *testing.T) {
 			return c.Net.IPv6Only && len(c.Warnings) == 0
 		}},
 		{"pasta --stderr --ns-ifname=tap0 --mtu=65520 --config-net --address=10.0.2.100 --netmask=24 --gateway=10.0.2.2 --dns-forward=10.0.2.3 --no-map-gw --ipv4-only --tcp-ports=auto --udp-ports=auto 4321", func(c *Config) bool {
-			return c.Pasta.PID == 4321 && c.Pasta.Ifname == "tap0" && c.Net.MTU == 65520 && c.Net.MTUGiven &&
+			return c.Pasta.PID == 4321 && c.Pasta.Ifname == "tap0" && c.Net.MTU == 65520 &&
 				c.Net.Bits4 == 24 && texts(c.Forward.TCPIn) == "auto" && texts(c.Forward.UDPIn) == "auto"
 		}},
 		{"pasta --stderr --ns-ifname=tap0 --mtu=1500 --config-net --address=10.0.2.100 --netmask=24 --gateway=10.0.2.2 --dns-forward=10.0.2.3 --tcp-ports=none --udp-ports=none --userns=/proc/4321/ns/user --netns=/run/user/1000/x/netns", func(c *Config) bool {

@@ -68,12 +68,3 @@ type Families struct {
 type Result struct {
 	TCP, UDP Families
 }
-
-// Exclude takes the ports of own out of the result: those of listeners that we
-// have there ourselves, which must not be forwarded back.
-func (r *Result) Exclude(own *Result) {
-	r.TCP.V4.RemoveAll(&own.TCP.V4)
-	r.TCP.V6.RemoveAll(&own.TCP.V6)
-	r.UDP.V4.RemoveAll(&own.UDP.V4)
-	r.UDP.V6.RemoveAll(&own.UDP.V6)
-}

@@ -90,9 +90,6 @@ func (s *Scanner) open(src *source, name string, proto, state byte) error {
 	return nil
 }
 
-// Diag tells whether all ports come from sock_diag, none from /proc/net.
-func (s *Scanner) Diag() bool { return s.tcp.tables == nil && s.udp.tables == nil }
-
 // Scan fills r with what is bound now. After an error r holds what was read
 // until then, and the next Scan starts afresh.
 func (s *Scanner) Scan(r *Result) error {
