@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"penne/internal/sys"
 )
 
 // Roles of the processes of pasta with a command.
@@ -64,19 +62,43 @@ func TestKilledAtStages(t *testing.T) {
 				if _, ok := r.roleOf(u.uid, at); !ok {
 					t.Fatalf("it ended before there was its %s: %s", at, r.stderr.String())
 				}
-				p, ok := r.roleOf(u.uid, victim)
-				if ok {
-					_ = syscall.Kill(p.pid, syscall.SIGKILL)
-				}
-				if !ok || victim == helper && !sys.PidfdEnded(int(r.pidfd.Fd())) {
-					// The helper may have done its work.
-					_ = r.Process.Kill()
+				if p, ok := r.roleOf(u.uid, victim); ok {
+					r.mustDieWith(u.uid, p, 2)
 				}
 				if r.wait() == 0 {
 					t.Error("status 0")
 				}
 				u.waitGone()
 			})
+		}
+	}
+}
+
+// mustDieWith kills a process. Only if it is a helper that had done its work, as
+// the first processes of namespaces among the launcher's children tell, it kills
+// the launcher too: any other is missed.
+func (r *run) mustDieWith(uid int, p process, made int) {
+	_ = syscall.Kill(p.pid, syscall.SIGSTOP)
+	awaitStop(p.pid)
+	inits, isOne := 0, p.pid == r.Process.Pid
+	for _, q := range processes(uid) {
+		if q.parent == r.Process.Pid && isInit(q.pid) {
+			inits++
+			isOne = isOne || q.pid == p.pid
+		}
+	}
+	_ = syscall.Kill(p.pid, syscall.SIGKILL)
+	if !isOne && inits >= made && p.parent == r.Process.Pid {
+		_ = r.Process.Kill()
+	}
+}
+
+// awaitStop waits until a process is stopped, or has ended.
+func awaitStop(pid int) {
+	for {
+		p, _, ok := readProcess(fmt.Sprintf("/proc/%d", pid))
+		if !ok || p.state == "T" || p.state == "Z" || p.state == "X" {
+			return
 		}
 	}
 }

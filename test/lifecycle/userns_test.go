@@ -158,10 +158,7 @@ func TestUsernsKilled(t *testing.T) {
 			if !ok {
 				t.Fatalf("it ended before there was its %s: %s", role, r.stderr.String())
 			}
-			_ = syscall.Kill(p.pid, syscall.SIGKILL)
-			if role == helper {
-				_ = r.Process.Kill() // the helper may have done its work
-			}
+			r.mustDieWith(u.uid, p, 1)
 			if r.wait() == 0 {
 				t.Error("status 0")
 			}
