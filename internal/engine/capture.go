@@ -24,7 +24,12 @@ func (e *engine) tapPorts() ([]tap.Port, error) {
 	}
 	if path := e.conf.Logging.Pcap; path != "" {
 		failed := func(err error) { e.log.Warn(err.Error()) }
-		if e.capture, err = pcap.Create(path, failed); err != nil {
+		if e.handles.Capture != nil { // the launcher has opened it, we may not
+			e.capture, err = pcap.New(e.handles.Capture, failed)
+		} else {
+			e.capture, err = pcap.Create(path, failed)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

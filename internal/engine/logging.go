@@ -17,7 +17,7 @@ func (e *engine) openLog() error {
 	o := log.Options{Level: level(e.conf.Logging.Verbosity), JSON: e.conf.Logging.JSON}
 	switch c := &e.conf.Logging; {
 	case c.File != "":
-		f, err := log.OpenFile(c.File, c.Size)
+		f, err := e.logFile()
 		if err != nil {
 			return err
 		}
@@ -34,6 +34,15 @@ func (e *engine) openLog() error {
 		e.log.Warn(w)
 	}
 	return nil
+}
+
+// logFile is the log file, which the launcher has opened where we may not.
+func (e *engine) logFile() (*log.File, error) {
+	c := &e.conf.Logging
+	if f := e.handles.Log; f != nil {
+		return log.NewFile(f, c.Size)
+	}
+	return log.OpenFile(c.File, c.Size)
 }
 
 // callersPID is our process number as the caller sees it: we are the first in a

@@ -42,6 +42,9 @@ type Handles struct {
 	// Watches is for what the engine wants to watch, nil if the kernel
 	// grants no inotify instance.
 	Watches *Watches
+	// Log and Capture are the files to write, if they are named and the
+	// engine is another user than the caller, who may open them; else nil.
+	Log, Capture *os.File
 	// LowPorts are sockets that the launcher bound.
 	LowPorts []LowPort
 	// Attended says that the launcher stays, so that standard error does.
@@ -173,6 +176,7 @@ func (s *stage) handles() (*Handles, error) {
 	if h.Target = inherited(s.hand.Target, "target process"); h.Target != nil {
 		go s.watchTarget(h.Target)
 	}
+	h.Log, h.Capture = inherited(s.hand.Log, "log file"), inherited(s.hand.Capture, "capture file")
 	s.watchNames(h)
 	user, err := userSignals()
 	if err != nil {

@@ -84,7 +84,7 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 		s.AwaitByte(theirs)
 	}
 	t := spec.target
-	keep := append([]int{theirs, t.net, t.process, t.watch, t.dir}, spec.extra...)
+	keep := append([]int{theirs, t.net, t.process, t.watch, t.dir, spec.hand.Log, spec.hand.Capture}, spec.extra...)
 	for _, p := range spec.hand.Ports {
 		keep = append(keep, p.FD)
 	}

@@ -50,6 +50,7 @@ type run struct {
 	// command is nil where existing namespaces are joined, and in passt.
 	command *command
 	target  *target
+	outputs outputs
 
 	// holder is nil without a command; engine is nil until started. Both
 	// are nil again once reaped.
@@ -89,6 +90,11 @@ func (r *run) start() error {
 	}
 	if r.id, err = serveAs(r.Config.Process.RunAs); err != nil {
 		return err
+	}
+	if r.id != nil {
+		if err := r.outputs.open(&r.Config.Logging); err != nil {
+			return err
+		}
 	}
 	var ports []LowPort
 	if r.BindLow != nil {
@@ -181,6 +187,7 @@ func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
 			Ports:     ports,
 		},
 	}
+	spec.hand.Log, spec.hand.Capture = r.outputs.fds()
 	for _, fd := range []int{r.Config.Pasta.FD, r.Config.Passt.FD} {
 		if fd > 0 {
 			spec.extra = append(spec.extra, fd)
@@ -191,6 +198,7 @@ func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
 	}
 	// What the engine has now need not stay open here.
 	r.target.close()
+	r.outputs.close()
 	for _, p := range ports {
 		sys.Close(p.FD)
 	}

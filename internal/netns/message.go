@@ -59,6 +59,8 @@ type handover struct {
 	Watch, WatchID int
 	Dir            int
 	WatchName      string
+	// Log and Capture are files that the launcher opened.
+	Log, Capture int
 	// Mounted says that NetNS was opened by a path: as long as it is open,
 	// that cannot be unmounted.
 	Mounted bool

@@ -150,7 +150,7 @@ func TestEngineConn(t *testing.T) {
 
 func TestHandover(t *testing.T) {
 	for _, n := range []int{0, 1, portsPerMessage, portsPerMessage + 1, 4 * 1023} {
-		want := &handover{NetNS: 5, Target: -1, Watch: 7, WatchID: 1, Dir: 8, WatchName: "a name", Attended: true, Command: true}
+		want := &handover{NetNS: 5, Target: -1, Watch: 7, WatchID: 1, Dir: 8, Log: -1, Capture: 9, WatchName: "a name", Attended: true, Command: true}
 		for i := range n {
 			want.Ports = append(want.Ports, LowPort{
 				FD: 10 + i, TCP: i%2 == 0, Iface: "lo",

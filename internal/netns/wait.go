@@ -206,6 +206,9 @@ func (r *run) stop() {
 		r.engine = nil
 	}
 	r.target.close()
+	if !r.ready {
+		r.outputs.undo()
+	}
 	r.pid.remove()
 }
 

@@ -19,9 +19,11 @@ package pcap
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"penne/internal/sys"
@@ -73,19 +75,28 @@ type Sink struct {
 	stop   atomic.Bool
 }
 
-// Create makes the file path, or empties it, for its owner alone to read, and
-// writes the header. It must be called while the process may still open files.
-// failed is called once, from another goroutine, if writing fails later: the
-// capture then ends, the caller goes on.
+// Create makes the file path, or opens it, for its owner alone to read, for a
+// Sink that New makes. It must be called while the process may still open files.
 func Create(path string, failed func(error)) (*Sink, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create capture file: %w", err)
 	}
-	s, err := newSink(f, bufferSize, failed)
+	return New(f, failed)
+}
+
+// New takes over the file f, empties it and writes the header. failed is called
+// once, from another goroutine, if writing fails later: the capture then ends,
+// the caller goes on.
+func New(f *os.File, failed func(error)) (*Sink, error) {
+	var s *Sink
+	err := f.Truncate(0)
+	if err == nil || errors.Is(err, syscall.EINVAL) { // a pipe is empty
+		s, err = newSink(f, bufferSize, failed)
+	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("create capture file %s: %w", path, err)
+		return nil, fmt.Errorf("create capture file %s: %w", f.Name(), err)
 	}
 	return s, nil
 }

@@ -168,6 +168,59 @@ func TestRootJoinsProcess(t *testing.T) {
 	target.end()
 }
 
+// What root names to be written is written where only root may, though it is
+// another user who serves. A start that fails makes no capture.
+func TestRootsFiles(t *testing.T) {
+	u := newRoot(t)
+	if err := os.Chmod(u.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	logged, captured := filepath.Join(u.dir, "log"), filepath.Join(u.dir, "pcap")
+	args := []string{bin + "/pasta", "--config-net", "-l", logged, "-p", captured}
+	r := u.finish(append(args, "-t", "192.0.2.99/8000", "--", "true")...)
+	if r.status != 1 || strings.Count(r.stderr.String(), "\n") != 1 || exists(captured) {
+		t.Errorf("status %d, %s, capture: %v", r.status, r.stderr.String(), exists(captured))
+	}
+	u.finish(append(args, "--", "true")...).expect(0, "", "")
+	for path, least := range map[string]int64{logged: 100, captured: 24} {
+		if info, err := os.Stat(path); err != nil || info.Size() < least || info.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	before, err := os.ReadFile(captured)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.finish(append(args, "-t", "192.0.2.99/8000", "--", "true")...)
+	if after, err := os.ReadFile(captured); string(after) != string(before) {
+		t.Errorf("of an older capture are left %d of %d octets: %v", len(after), len(before), err)
+	}
+}
+
+// Root too gets along without a new user namespace, with a command, a process,
+// and inside another's.
+func TestNetnsOnly(t *testing.T) {
+	root := newRoot(t)
+	own := readlink(t, "/proc/self/ns/")
+	r := root.finish("pasta", "--netns-only", "--config-net", "--", "sh", "-c", "grep -c : /proc/net/dev; readlink /proc/self/ns/user")
+	r.expect(0, "2\n"+own[0]+"\n", "")
+	target := root.startOpen("up", "unshare", "-n", "sh", "-c", "echo up; read never")
+	pid := root.daemon("--netns-only", target.pid())
+	if !hasTap(t, target.pid()) {
+		t.Error("no tap")
+	}
+	target.end()
+	awaitProcess(pid)
+	u := newUser(t)
+	const inside = "readlink /proc/self/ns/user; exec pasta -q --netns-only --config-net -- " +
+		"sh -c 'grep -c : /proc/net/dev; readlink /proc/self/ns/user'"
+	r = u.finish("unshare", "-Ur", "sh", "-c", inside)
+	lines := strings.Fields(r.stdout.String())
+	if len(lines) != 3 || lines[1] != "2" || lines[2] != lines[0] || r.status != 0 {
+		t.Errorf("status %d, %q, %s", r.status, lines, r.stderr.String())
+	}
+}
+
 func TestRunAsErrors(t *testing.T) {
 	u := newUser(t)
 	u.finish("pasta", "--runas", "4000000", "--", "true").expect(1, "",
