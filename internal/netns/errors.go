@@ -7,10 +7,9 @@ import (
 	"os"
 	"strings"
 	"syscall"
-)
 
-// tunPath is the device that taps are made with.
-const tunPath = "/dev/net/tun"
+	"penne/internal/sys"
+)
 
 // Exit statuses, the last two as shells have them.
 const (
@@ -67,12 +66,12 @@ func TunError(err error) error {
 
 func tunFailure(err error) error {
 	return failure(err, "Failed to open %s: %s: load the tun module or make it accessible",
-		tunPath, reason(err))
+		sys.TunPath, reason(err))
 }
 
 // checkTun fails early, with nothing to clean up, where there can be no tap.
 func checkTun() error {
-	f, err := os.OpenFile(tunPath, os.O_RDWR, 0)
+	f, err := os.OpenFile(sys.TunPath, os.O_RDWR, 0)
 	if err != nil {
 		return tunFailure(err)
 	}

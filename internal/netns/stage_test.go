@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"penne/internal/sys"
 )
 
 // testUser is whom unprivileged programs run as, if the tests run as root.
@@ -19,7 +21,7 @@ const testUser = 61511
 // that everybody enters.
 func program(t *testing.T, name string) string {
 	t.Helper()
-	if _, err := os.Stat(tunPath); err != nil {
+	if _, err := os.Stat(sys.TunPath); err != nil {
 		t.Skipf("no tap can be made here: %v", err)
 	}
 	dir, err := os.MkdirTemp("", "penne-netns-")
@@ -53,15 +55,15 @@ func program(t *testing.T, name string) string {
 // do not.
 func openTun(t *testing.T) {
 	t.Helper()
-	info, err := os.Stat(tunPath)
+	info, err := os.Stat(sys.TunPath)
 	if err != nil {
 		t.Skipf("no tap can be made here: %v", err)
 	}
 	if info.Mode().Perm()&0o006 == 0o006 {
 		return
 	}
-	if err := os.Chmod(tunPath, 0o666); err != nil {
-		t.Skipf("%s is for root only: %v", tunPath, err)
+	if err := os.Chmod(sys.TunPath, 0o666); err != nil {
+		t.Skipf("%s is for root only: %v", sys.TunPath, err)
 	}
 }
 

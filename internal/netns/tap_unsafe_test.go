@@ -5,6 +5,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"penne/internal/sys"
 )
 
 // makeTap makes a tap with two queues, a virtio-net header and offloads inside
@@ -12,7 +14,7 @@ import (
 func makeTap(ns *os.File) error {
 	return Do(ns, func() error {
 		for queue := range 2 {
-			fd, err := syscall.Open(tunPath, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+			fd, err := syscall.Open(sys.TunPath, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 			if err != nil {
 				return fmt.Errorf("open queue %d: %w", queue, err)
 			}

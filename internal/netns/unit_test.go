@@ -269,7 +269,7 @@ func TestCommandTarget(t *testing.T) {
 }
 
 func TestTunError(t *testing.T) {
-	err := TunError(&fs.PathError{Op: "open", Path: tunPath, Err: syscall.ENODEV})
+	err := TunError(&fs.PathError{Op: "open", Path: sys.TunPath, Err: syscall.ENODEV})
 	want := "Failed to open /dev/net/tun: no such device: load the tun module or make it accessible"
 	if err.Error() != want || !errors.Is(err, syscall.ENODEV) || statusOf(err) != 1 {
 		t.Errorf("got %q with status %d", err, statusOf(err))

@@ -3,7 +3,6 @@ package tun
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"penne/internal/sys"
 	"penne/tap/vnet"
@@ -238,16 +237,8 @@ func (d *Device) offload(k *kernel) {
 	}
 }
 
-// openError adds what to do to a refusal to open the clone device.
-func openError(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, sys.ENODEV), errors.Is(err, sys.ENXIO):
-		return fmt.Errorf("open %s: %w: load the kernel module tun, and see that the device node is there", sys.TunPath, err)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("open %s: %w: make it readable and writable for this user (usual mode: 0666)", sys.TunPath, err)
-	}
-	return fmt.Errorf("open %s: %w", sys.TunPath, err)
-}
+// openError is a refusal of the clone device; what to do is netns.TunError's.
+func openError(err error) error { return fmt.Errorf("open %s: %w", sys.TunPath, err) }
 
 // nameError adds what to do to a refusal of an interface.
 func nameError(name string, err error) error {
