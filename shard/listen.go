@@ -208,11 +208,7 @@ func (s *Shard) toHost(fd int, peer *wire.Addr, l *Listener) {
 	if to.IsZero() {
 		to = fwd.Loopback(peer)
 	}
-	family := sys.AF_INET6
-	if to.Is4() {
-		family = sys.AF_INET
-	}
-	out, errno := sys.Socket(family, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	out, errno := sys.Socket(sys.Family(to.Is4()), sys.SOCK_STREAM, sys.IPPROTO_TCP)
 	if errno != 0 {
 		s.count.Drop(stats.NoSocket)
 		sys.Reset(fd)

@@ -127,11 +127,7 @@ func (t *TCP) readSYN(c *conn, s *segment) {
 
 // openSocket makes c's socket and starts to connect it.
 func (t *TCP) openSocket(c *conn, to *wire.Addr, port uint16) sys.Errno {
-	family := sys.AF_INET6
-	if to.Is4() {
-		family = sys.AF_INET
-	}
-	fd, errno := sys.Socket(family, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	fd, errno := sys.Socket(sys.Family(to.Is4()), sys.SOCK_STREAM, sys.IPPROTO_TCP)
 	if errno != 0 {
 		return errno
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"penne/internal/sys"
+	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard/flow"
 	"penne/test/guest"
@@ -178,7 +179,7 @@ func TestInboundNoAlloc(t *testing.T) {
 	raw, _ := peer.SyscallConn()
 	k := row{SendRow: sys.NewSendRow(1, 1)}
 	raw.Control(func(fd uintptr) { k.fd = int(fd) })
-	loop := anyAddr(false)
+	loop := wire.Unspecified(true)
 	copy(loop[12:], []byte{127, 0, 0, 1})
 	var sa sys.Sockaddr
 	sa.SetInet((*[16]byte)(&loop), true, port, 0)

@@ -171,11 +171,7 @@ type local struct {
 // guest's port, or to at for a flow that starts on the host.
 func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 	v6 := !r.peer.Is4()
-	domain := sys.AF_INET
-	if v6 {
-		domain = sys.AF_INET6
-	}
-	fd, errno := sys.Socket(domain, sys.SOCK_DGRAM, 0)
+	fd, errno := sys.Socket(sys.Family(!v6), sys.SOCK_DGRAM, 0)
 	if errno != 0 {
 		r.fd = -1
 		return errno
@@ -211,7 +207,7 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 func (u *UDP) bindOut(r *record, key *flow.Key) sys.Errno {
 	b := binding{fd: r.fd, guest: key.GuestPort, v6: !r.peer.Is4()}
 	alone := u.twin(key, &r.peer)
-	b.addr = anyAddr(b.v6)
+	b.addr = wire.Unspecified(!b.v6)
 	if out := u.env.Rules.Of(&r.peer); !r.peer.IsLoopback() {
 		if errno := outbound(&b, out); errno != 0 {
 			return errno
@@ -263,14 +259,6 @@ func outbound(b *binding, out *fwd.Family) sys.Errno {
 		return sys.ENETUNREACH
 	}
 	return 0
-}
-
-// anyAddr is the unspecified address of a family.
-func anyAddr(v6 bool) wire.Addr {
-	if v6 {
-		return wire.Addr{}
-	}
-	return wire.Addr{10: 0xff, 11: 0xff}
 }
 
 // begin completes a flow whose socket is connected.

@@ -280,7 +280,7 @@ func (u *UDP) admit(l *listener, key *flow.Key, hash uint64, peer *wire.Addr, at
 	r := &u.rec[slot]
 	*r = record{peer: *peer, peerPort: key.RemotePort}
 	if at.addr.Is4() != peer.Is4() || at.addr.IsMulticast() {
-		at.addr = anyAddr(!peer.Is4())
+		at.addr = wire.Unspecified(peer.Is4())
 	}
 	if errno := u.attach(r, slot, l, at); errno != 0 {
 		u.abandon(r, slot)

@@ -155,7 +155,7 @@ func TestSourcePortZero(t *testing.T) {
 // TestAllCandidatesTaken leaves it to the kernel.
 func TestAllCandidatesTaken(t *testing.T) {
 	p := NewPorts()
-	b := binding{guest: 20054, tag: 99, addr: anyAddr(false)}
+	b := binding{guest: 20054, tag: 99, addr: wire.Unspecified(true)}
 	for i := range candidates {
 		p.claim[0][b.candidate(i)].Store(portOne | 1)
 	}
@@ -188,7 +188,7 @@ func TestPortsAreSharedSafely(t *testing.T) {
 					t.Error(errno)
 					return
 				}
-				b := binding{fd: fd, guest: 20055, tag: 7, addr: anyAddr(false)}
+				b := binding{fd: fd, guest: 20055, tag: 7, addr: wire.Unspecified(true)}
 				port, errno := p.bind(&b)
 				if errno != 0 || port != 20055 {
 					t.Errorf("port %d, %v; want 20055", port, errno)

@@ -27,7 +27,7 @@ func (e *engine) openInside() (err error) {
 		if kind.v4 && !e.rules.V4.On || !kind.v4 && !e.rules.V6.On || !e.forwardsIn(kind.proto) {
 			continue
 		}
-		pool, err := netns.NewPool(e.inside, kind.family(), kind.typ(), insidePool, func() { e.group.SocketsReady() })
+		pool, err := netns.NewPool(e.inside, sys.Family(kind.v4), kind.typ(), insidePool, func() { e.group.SocketsReady() })
 		if err != nil {
 			return fmt.Errorf("make sockets in the namespace: %w", err)
 		}
@@ -119,13 +119,6 @@ func (e *engine) insideSocket(v4 bool, proto uint8) int {
 type socketKind struct {
 	v4    bool
 	proto uint8
-}
-
-func (k socketKind) family() int {
-	if k.v4 {
-		return sys.AF_INET
-	}
-	return sys.AF_INET6
 }
 
 func (k socketKind) typ() int {

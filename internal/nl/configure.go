@@ -247,11 +247,7 @@ func (c *Conn) putAddr(index int32, a *Addr, flags, valid uint32) error {
 // addrBody is a struct ifaddrmsg with the address, and its peer if any.
 func addrBody(index int32, a *Addr) []byte {
 	ip := a.Prefix.Addr()
-	family := byte(sys.AF_INET6)
-	if ip.Is4() {
-		family = sys.AF_INET
-	}
-	b := append(make([]byte, 0, 96), family, byte(a.Prefix.Bits()), 0, a.Scope)
+	b := append(make([]byte, 0, 96), byte(sys.Family(ip.Is4())), byte(a.Prefix.Bits()), 0, a.Scope)
 	b = ne.AppendUint32(b, uint32(index))
 	b = attr(b, sys.IfaLocal, ip.AsSlice())
 	peer := a.Peer

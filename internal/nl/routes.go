@@ -125,11 +125,7 @@ func (c *Conn) delRoute(index int32, r *Route) error {
 
 // body is a struct rtmsg with attributes, for the main table.
 func (r *Route) body(index int32) []byte {
-	family := byte(sys.AF_INET6)
-	if r.Is4() {
-		family = sys.AF_INET
-	}
-	b := append(make([]byte, 0, 128), family, byte(r.Dst.Bits()), 0, r.TOS, sys.RtTableMain, r.Protocol, r.Scope, r.Type)
+	b := append(make([]byte, 0, 128), byte(sys.Family(r.Is4())), byte(r.Dst.Bits()), 0, r.TOS, sys.RtTableMain, r.Protocol, r.Scope, r.Type)
 	b = ne.AppendUint32(b, uint32(r.Flags))
 	if !r.Default() {
 		b = attr(b, sys.RtaDst, r.Dst.Addr().AsSlice())

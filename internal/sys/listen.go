@@ -24,14 +24,11 @@ func Listener(o ListenOptions) (int, error) {
 	if any4 {
 		o.Addr = [16]byte{10: 0xff, 11: 0xff}
 	}
-	family, typ := AF_INET6, SOCK_STREAM
-	if v4 {
-		family = AF_INET
-	}
+	typ := SOCK_STREAM
 	if o.Datagram {
 		typ = SOCK_DGRAM
 	}
-	fd, errno := Socket(family, typ, 0)
+	fd, errno := Socket(Family(v4), typ, 0)
 	if errno != 0 {
 		return -1, errno
 	}

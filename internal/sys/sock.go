@@ -23,6 +23,14 @@ const (
 	SHUT_RDWR      = unix.SHUT_RDWR
 )
 
+// Family is the address family of IPv4 or IPv6.
+func Family(v4 bool) int {
+	if v4 {
+		return AF_INET
+	}
+	return AF_INET6
+}
+
 // Sockaddr is a struct sockaddr_in or sockaddr_in6 as the kernel wants it,
 // with its length. The zero value is empty (AF_UNSPEC).
 type Sockaddr struct {

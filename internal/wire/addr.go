@@ -75,6 +75,14 @@ func (a *Addr) IsLinkLocal() bool {
 	return a[0] == 0xfe && a[1]&0xc0 == 0x80
 }
 
+// Unspecified is 0.0.0.0 or ::, the address of none or of any.
+func Unspecified(v4 bool) Addr {
+	if v4 {
+		return Addr{10: 0xff, 11: 0xff}
+	}
+	return Addr{}
+}
+
 // IsUnspecified tells whether a is 0.0.0.0 or ::.
 func (a *Addr) IsUnspecified() bool {
 	if a.Is4() {

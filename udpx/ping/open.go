@@ -89,11 +89,8 @@ func (p *Ping) complain(errno sys.Errno) {
 // another flow or program has it or a policy forbids it, to one that the kernel
 // chooses.
 func (p *Ping) bind(r *record, ident uint16) sys.Errno {
-	var addr wire.Addr
 	v4 := r.peer.Is4()
-	if v4 {
-		addr = wire.Addr{10: 0xff, 11: 0xff}
-	}
+	addr := wire.Unspecified(v4)
 	if out := p.env.Rules.Of(&r.peer); !r.peer.IsLoopback() {
 		if !out.Bind.IsZero() {
 			addr = out.Bind

@@ -104,11 +104,8 @@ func (r *Relay) connect(f *record, slot int32, port uint16) sys.Errno {
 // source is the address to bind to on the way to a target: loopback if the
 // target is, so that ports of other addresses are no obstacle, else any.
 func source(to *wire.Addr) wire.Addr {
-	switch {
-	case to.IsLoopback():
+	if to.IsLoopback() {
 		return fwd.Loopback(to)
-	case to.Is4():
-		return wire.Addr{10: 0xff, 11: 0xff}
 	}
-	return wire.Addr{}
+	return wire.Unspecified(to.Is4())
 }

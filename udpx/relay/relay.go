@@ -40,11 +40,7 @@ type Side struct {
 var Host = Side{Socket: hostSocket, Addr: fwd.Loopback}
 
 func hostSocket(v4 bool) int {
-	family := sys.AF_INET6
-	if v4 {
-		family = sys.AF_INET
-	}
-	fd, errno := sys.Socket(family, sys.SOCK_DGRAM, 0)
+	fd, errno := sys.Socket(sys.Family(v4), sys.SOCK_DGRAM, 0)
 	if errno != 0 {
 		return -1
 	}
