@@ -134,7 +134,7 @@ func (e *engine) sandbox() error {
 	if e.inner != nil {
 		caps |= sys.CapNetAdmin
 	}
-	_, err := isolate.Engine(isolate.Config{
+	err := isolate.Engine(isolate.Config{
 		ChrootFallback: e.conf.Process.ChrootFallback, ReadFiles: true, WorkerCaps: caps, Worker: e.inside.Do,
 	})
 	if errors.Is(err, isolate.ErrCgo) {

@@ -78,7 +78,8 @@ func rules(c *Config, pid int) []rule {
 	return append(list,
 		// A thread as Go makes it, no process.
 		rule{sys.NrClone, [][]check{{{0, ^uint32(sys.CloneSetTLS), sys.ThreadFlags}}}, kill},
-		rule{sys.NrMmap, [][]check{mmapChecks(c, noExec)}, kill},
+		// Memory, not files.
+		rule{sys.NrMmap, [][]check{{noExec, {3, sys.MapAnonymous, sys.MapAnonymous}}}, kill},
 		rule{sys.NrMprotect, [][]check{{noExec}}, kill},
 		// The runtime stops its own threads, and aborts by a signal.
 		rule{sys.NrTgkill, [][]check{{{0, whole, uint32(pid)}}}, kill},
@@ -88,15 +89,6 @@ func rules(c *Config, pid int) []rule {
 		rule{sys.NrOpenat, opens(c), refuse},
 		rule{nr: sys.NrReadlinkat, otherwise: readlink(c)},
 	)
-}
-
-// mmapChecks asks for memory, not files, but for vhost-user, whose guest's
-// memory is mapped when a front-end connects.
-func mmapChecks(c *Config, noExec check) []check {
-	if c.SharedMemory {
-		return []check{noExec}
-	}
-	return []check{noExec, {3, sys.MapAnonymous, sys.MapAnonymous}}
 }
 
 // sockets are TCP, UDP and ping sockets of both families.

@@ -10,34 +10,19 @@ import (
 
 // Config says what the engine may keep.
 type Config struct {
-	// KeepRoot leaves the file system in reach. Without it, the mount
-	// namespace is our own: it is changed.
-	KeepRoot bool
 	// ChrootFallback takes chroot(2) where pivot_root(2) is refused
 	// (--chroot-fallback).
 	ChrootFallback bool
-	// Caps are capabilities to keep, those of them that we have, such as
-	// sys.CapNetBindService.
-	Caps uint64
-	// WorkerCaps are kept beside those, for the one thread on which Worker
-	// runs functions: on others they are permitted, but never effective,
-	// for capset(2) is forbidden from then on. New threads come from others.
+	// WorkerCaps are capabilities to keep, those of them that we have, for
+	// the one thread on which Worker runs functions: on others they are
+	// permitted, but never effective, for capset(2) is forbidden from then
+	// on. New threads come from others. Without a Worker all are dropped.
 	WorkerCaps uint64
 	Worker     func(fn func() error) error
-	// SharedMemory permits mapping what front-ends pass (vhost-user).
-	SharedMemory bool
 	// ReadFiles permits opening files for reading, and reading symbolic
 	// links: below directories that are still open, for nothing else is in
 	// reach.
 	ReadFiles bool
-}
-
-// Report tells what was done.
-type Report struct {
-	// Root is "pivot_root", "chroot", or empty if the root was kept.
-	Root string
-	// Caps are the capabilities left to all threads.
-	Caps uint64
 }
 
 // ErrCgo says that nothing was done, since this program is linked with cgo, as
@@ -52,43 +37,42 @@ var ErrCgo = errors.New("no sandbox in a build with cgo")
 //
 // After an error the process is somewhere in between, and has to end, but for
 // ErrCgo, after which nothing has changed.
-func Engine(c Config) (r Report, err error) {
+func Engine(c Config) error {
 	if linkedWithCgo() {
-		return r, ErrCgo
+		return ErrCgo
 	}
 	prog, err := Filter(c)
 	if err != nil {
-		return r, fmt.Errorf("assemble seccomp filter: %w", err)
+		return fmt.Errorf("assemble seccomp filter: %w", err)
 	}
-	if !c.KeepRoot {
-		if r.Root, err = emptyRoot(c.ChrootFallback); err != nil {
-			return r, fmt.Errorf("leave the file system: %w", err)
-		}
+	if err := emptyRoot(c.ChrootFallback); err != nil {
+		return fmt.Errorf("leave the file system: %w", err)
 	}
-	if r.Caps, err = dropCaps(&c); err != nil {
-		return r, fmt.Errorf("drop capabilities: %w", err)
+	if err := dropCaps(&c); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
 	}
 	if err := sys.ClearDumpable(); err != nil {
-		return r, fmt.Errorf("forbid tracing and core dumps: %w", err)
+		return fmt.Errorf("forbid tracing and core dumps: %w", err)
 	}
 	// For this thread; the filter takes it to the others (SECCOMP_FILTER_FLAG_TSYNC).
 	if err := sys.NoNewPrivs(); err != nil {
-		return r, fmt.Errorf("renounce new privileges: %w", err)
+		return fmt.Errorf("renounce new privileges: %w", err)
 	}
 	if err := sys.LoadSeccomp(prog); err != nil {
-		return r, fmt.Errorf("restrict system calls: %w", err)
+		return fmt.Errorf("restrict system calls: %w", err)
 	}
-	return r, nil
+	return nil
 }
 
-func dropCaps(c *Config) (kept uint64, err error) {
+func dropCaps(c *Config) error {
 	if c.Worker == nil {
-		return sys.DropCaps(c.Caps)
+		_, err := sys.DropCaps(0)
+		return err
 	}
-	if kept, err = sys.SplitCaps(c.Caps, c.WorkerCaps); err != nil {
-		return kept, err
+	if _, err := sys.SplitCaps(0, c.WorkerCaps); err != nil {
+		return err
 	}
-	return kept, c.Worker(sys.RaiseCaps)
+	return c.Worker(sys.RaiseCaps)
 }
 
 // Filter is the seccomp filter for this process.
@@ -96,20 +80,18 @@ func Filter(c Config) ([]sys.SockFilter, error) {
 	return assemble(sys.AuditArch, rules(&c, os.Getpid()), kill)
 }
 
-// emptyRoot leaves the process with an empty root, and nothing else.
-func emptyRoot(chroot bool) (how string, err error) {
+// emptyRoot leaves the process with an empty root, and nothing else. The mount
+// namespace is our own: it is changed.
+func emptyRoot(chroot bool) error {
 	if err := sys.MountEmpty(); err != nil {
-		return "", err
+		return err
 	}
-	err = sys.PivotHere()
-	if err == nil {
-		return "pivot_root", nil
+	err := sys.PivotHere()
+	switch {
+	case !errors.Is(err, sys.ErrPivot):
+		return err
+	case !chroot:
+		return fmt.Errorf("%w; try --chroot-fallback", err)
 	}
-	if !errors.Is(err, sys.ErrPivot) {
-		return "", err
-	}
-	if !chroot {
-		return "", fmt.Errorf("%w; try --chroot-fallback", err)
-	}
-	return "chroot", sys.ChrootHere()
+	return sys.ChrootHere()
 }

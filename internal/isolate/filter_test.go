@@ -62,7 +62,7 @@ func filter(t testing.TB, c Config) machine {
 
 // TestFilterEveryCall compares the program with the rules, for all numbers.
 func TestFilterEveryCall(t *testing.T) {
-	for _, c := range []Config{{}, {SharedMemory: true, ReadFiles: true}} {
+	for _, c := range []Config{{}, {ReadFiles: true}} {
 		m := filter(t, c)
 		want := map[uint32]uint32{}
 		for _, r := range rules(&c, os.Getpid()) {
@@ -95,7 +95,7 @@ func TestFilterEveryCall(t *testing.T) {
 func TestFilterArguments(t *testing.T) {
 	pid := uint32(os.Getpid())
 	const anon, private, shared, rw = sys.MapAnonymous, 2, 1, 3
-	plain, vhost, reader := Config{}, Config{SharedMemory: true}, Config{ReadFiles: true}
+	plain, reader := Config{}, Config{ReadFiles: true}
 	tests := []struct {
 		name    string
 		c       Config
@@ -112,10 +112,8 @@ func TestFilterArguments(t *testing.T) {
 		{"memory", plain, sys.NrMmap, []uint32{0, 4096, rw, anon | private}, allow},
 		{"executable memory", plain, sys.NrMmap, []uint32{0, 4096, 7, anon | private}, kill},
 		{"file", plain, sys.NrMmap, []uint32{0, 4096, rw, shared}, kill},
-		{"front-end's memory", vhost, sys.NrMmap, []uint32{0, 4096, rw, shared}, allow},
-		{"front-end's memory, executable", vhost, sys.NrMmap, []uint32{0, 4096, 5, shared}, kill},
 		{"protect", plain, sys.NrMprotect, []uint32{0, 4096, 1}, allow},
-		{"make executable", vhost, sys.NrMprotect, []uint32{0, 4096, 4}, kill},
+		{"make executable", plain, sys.NrMprotect, []uint32{0, 4096, 4}, kill},
 		{"stop own thread", plain, sys.NrTgkill, []uint32{pid, 1, 23}, allow},
 		{"signal others", plain, sys.NrTgkill, []uint32{pid + 1, 1, 9}, kill},
 		{"name memory", plain, sys.NrPrctl, []uint32{sys.PrSetVMA}, allow},
