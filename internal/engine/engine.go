@@ -94,9 +94,7 @@ func (e *engine) start() error {
 		e.capture.Start()
 	}
 	e.group.Start()
-	if err := e.ports.serve(e.group); err != nil {
-		return err
-	}
+	e.ports.serve(e.group)
 	e.summary()
 	return nil
 }

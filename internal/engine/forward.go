@@ -323,12 +323,11 @@ func ephemeral() (low, high uint16) {
 }
 
 // serve lets the shards take over everything that is bound.
-func (f *forwarder) serve(g *shard.Group) error {
+func (f *forwarder) serve(g *shard.Group) {
 	f.group = g
 	for _, n := range f.lanes {
 		n.serve(g)
 	}
-	return nil
 }
 
 // serve gives new sockets of the lane to the shards.
