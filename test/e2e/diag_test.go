@@ -146,9 +146,10 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-// TestCaptureOnASlowFile ends pasta long before what it captured has been written: the capture is whole all the same.
+// TestCaptureOnASlowFile ends pasta before what it captured has been written: the capture is whole all the same.
 func TestCaptureOnASlowFile(t *testing.T) {
 	const size = 4 << 20
+	const stall = 150 * time.Millisecond // of the disk, so to speak
 	need(t, "capinfos")
 	b := newBed(t)
 	fifo, file := scratch(t, b, "fifo"), scratch(t, b, "pcap")
@@ -158,14 +159,15 @@ func TestCaptureOnASlowFile(t *testing.T) {
 	if err := os.Chmod(fifo, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	written := make(chan error, 1)
-	go func() { written <- copySlowly(file, fifo) }()
+	written, goOn := make(chan error, 1), make(chan bool)
+	go func() { written <- copyLater(file, fifo, goOn) }()
 	srv := serve(t, b.Remote, bed.RemoteIP4, bed.EchoTCP)
 	s, err := b.Pasta(append(append([]string{pastaBinary(t)}, quiet...), "--pcap", fifo)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantBytes(t, tool(t, s, "echo", srv.Addr.String(), "1", strconv.Itoa(size/2)), 1, size/2)
+	time.AfterFunc(stall, func() { close(goOn) })
 	if status := s.Close(); status != 0 {
 		t.Fatalf("status %d: %s", status, s.Proc.Stderr)
 	}
@@ -178,8 +180,8 @@ func TestCaptureOnASlowFile(t *testing.T) {
 	}
 }
 
-// copySlowly is a disk that writes 16 MB a second.
-func copySlowly(to, from string) error {
+// copyLater opens a pipe at once, but copies what is in it only after a while.
+func copyLater(to, from string, goOn <-chan bool) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
@@ -190,16 +192,9 @@ func copySlowly(to, from string) error {
 		return err
 	}
 	defer out.Close()
-	for {
-		_, err := io.CopyN(out, in, 64<<10)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		time.Sleep(4 * time.Millisecond)
-	}
+	<-goOn
+	_, err = io.Copy(out, in)
+	return err
 }
 
 // distinct counts the packets in tcpdump's lines, a repetition of a SYN or FIN by a machine that was kept waiting not
