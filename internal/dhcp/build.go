@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"strings"
 
-	"penne/csum"
 	"penne/internal/fwd"
 	"penne/internal/wire"
 	"penne/ring"
@@ -55,14 +54,8 @@ func send(e *env.Env, out *ring.Frame, n int, dst *wire.Addr, mac *wire.MAC) {
 	src := &e.Rules.V4.Ours
 	b := out.Build(wire.EthLen+ipUDP, n)
 	wire.PutEth(b, mac, &e.Rules.OurMAC, wire.EtherIPv4)
-	wire.PutIPv4(b[wire.EthLen:], ipUDP+n, wire.ProtoUDP, 64, src, dst)
-	udp := out.Bytes()[wire.EthLen+wire.IPv4Len:]
-	binary.BigEndian.PutUint16(udp, serverPort)
-	binary.BigEndian.PutUint16(udp[2:], clientPort)
-	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
-	binary.BigEndian.PutUint16(udp[6:], 0)
-	sum := csum.Sum(udp, wire.PseudoSum(src, dst, wire.ProtoUDP, len(udp)))
-	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
+	wire.PutIP(b[wire.EthLen:], wire.UDPLen+n, wire.ProtoUDP, src, dst)
+	wire.PutUDP(out.Bytes()[wire.EthLen+wire.IPv4Len:], serverPort, clientPort, src, dst)
 	out.Offload = ring.Offload{}
 	e.Out.Commit(1)
 }

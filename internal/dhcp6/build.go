@@ -3,7 +3,6 @@ package dhcp6
 import (
 	"encoding/binary"
 
-	"penne/csum"
 	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard/env"
@@ -53,14 +52,8 @@ func send(e *env.Env, out *ring.Frame, n int, q *request) {
 	src := &e.Rules.LinkLocal6
 	b := out.Build(wire.EthLen+wire.IPv6Len+wire.UDPLen, n)
 	wire.PutEth(b, &q.mac, &e.Rules.OurMAC, wire.EtherIPv6)
-	wire.PutIPv6(b[wire.EthLen:], wire.UDPLen+n, wire.ProtoUDP, 64, src, &q.src)
-	udp := out.Bytes()[wire.EthLen+wire.IPv6Len:]
-	binary.BigEndian.PutUint16(udp, serverPort)
-	binary.BigEndian.PutUint16(udp[2:], clientPort)
-	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
-	binary.BigEndian.PutUint16(udp[6:], 0)
-	sum := csum.Sum(udp, wire.PseudoSum(src, &q.src, wire.ProtoUDP, len(udp)))
-	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
+	wire.PutIP(b[wire.EthLen:], wire.UDPLen+n, wire.ProtoUDP, src, &q.src)
+	wire.PutUDP(out.Bytes()[wire.EthLen+wire.IPv6Len:], serverPort, clientPort, src, &q.src)
 	out.Offload = ring.Offload{}
 	e.Out.Commit(1)
 }

@@ -3,7 +3,6 @@ package dhcp6
 import (
 	"encoding/binary"
 
-	"penne/csum"
 	"penne/internal/wire"
 	"penne/ring"
 )
@@ -110,13 +109,8 @@ func (q *request) parse(f *ring.Frame) bool {
 // intact verifies the UDP checksum, which IPv6 demands (RFC 8200 section 8.1),
 // unless it is still to be computed.
 func intact(f *ring.Frame) bool {
-	h := &f.H
-	udp := f.Bytes()[h.L4 : uint32(h.Payload)+h.PayloadLen]
-	if f.Offload.NeedsCsum {
-		return true
-	}
-	return binary.BigEndian.Uint16(udp[6:]) != 0 &&
-		csum.Fold(csum.Sum(udp, wire.PseudoSum(&h.Src, &h.Dst, wire.ProtoUDP, len(udp)))) == 0xffff
+	none := binary.BigEndian.Uint16(f.Bytes()[f.H.L4+6:]) == 0
+	return f.Offload.NeedsCsum || !none && f.H.SumOK(f.Bytes())
 }
 
 // option takes over one option; false if it is too short. Those that are not

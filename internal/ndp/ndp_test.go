@@ -113,7 +113,7 @@ func decode(t *testing.T, frame []byte, dst wire.Addr, mac wire.MAC) (wire.Addr,
 	if h.TTL != hops || h.Dst != dst || wire.MAC(frame) != mac || wire.MAC(frame[6:]) != ourMAC {
 		t.Errorf("hop limit %d, to %v at %x, want %v at %x", h.TTL, h.Dst, frame[:6], dst, mac)
 	}
-	if !intact(frame[ethIP:], &h) {
+	if !h.SumOK(frame) {
 		t.Error("wrong checksum")
 	}
 	m, err := ndp.ParseMessage(frame[ethIP:])

@@ -3,7 +3,6 @@ package ndp
 import (
 	"encoding/binary"
 
-	"penne/csum"
 	"penne/internal/wire"
 	"penne/ring"
 )
@@ -42,7 +41,7 @@ func (m *message) parse(f *ring.Frame) bool {
 	switch {
 	case h.TTL != hops, icmp[1] != 0, m.src.IsMulticast(), len(icmp) < m.fixedLen():
 		return false
-	case !f.Offload.NeedsCsum && !intact(icmp, h): // else it is not computed yet
+	case !f.Offload.NeedsCsum && !h.SumOK(b): // else it is not computed yet
 		return false
 	case m.typ == typeNS:
 		return m.parseNS(icmp, &h.Dst)
@@ -94,9 +93,4 @@ func options(b []byte, kind byte) (found, ok bool) {
 		b = b[int(b[1])*8:]
 	}
 	return found, true
-}
-
-// intact verifies the checksum of the message icmp.
-func intact(icmp []byte, h *wire.Headers) bool {
-	return csum.Fold(csum.Sum(icmp, wire.PseudoSum(&h.Src, &h.Dst, wire.ProtoICMPv6, len(icmp)))) == 0xffff
 }

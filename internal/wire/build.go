@@ -69,3 +69,21 @@ func (a *Addr) EtherType() uint16 {
 func PseudoSum(src, dst *Addr, proto uint8, length int) uint32 {
 	return csum.Pseudo(src.Bytes(), dst.Bytes(), proto, uint32(length))
 }
+
+// PutUDP writes the header of the datagram udp, whose payload lies behind it,
+// with the checksum.
+func PutUDP(udp []byte, srcPort, dstPort uint16, src, dst *Addr) {
+	binary.BigEndian.PutUint16(udp, srcPort)
+	binary.BigEndian.PutUint16(udp[2:], dstPort)
+	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
+	binary.BigEndian.PutUint16(udp[6:], 0)
+	sum := csum.Sum(udp, PseudoSum(src, dst, ProtoUDP, len(udp)))
+	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
+}
+
+// SumOK verifies the L4 checksum of frame, whole and not a fragment, that Parse
+// has filled h from. Frames whose checksum the kernel left out are not for it.
+func (h *Headers) SumOK(frame []byte) bool {
+	l4 := frame[h.L4 : uint32(h.Payload)+h.PayloadLen]
+	return csum.Fold(csum.Sum(l4, PseudoSum(&h.Src, &h.Dst, h.Proto, len(l4)))) == 0xffff
+}
