@@ -23,6 +23,7 @@ func (s *Shard) side() relay.Side {
 			}
 			return s.env.Guest.Addr(peer, s.env.Rules)
 		},
+		Scope: s.group.bypass.Scope,
 	}
 }
 

@@ -48,6 +48,16 @@ type Bypass struct {
 	// or -1 when none is there right now: Group.SocketsReady tells when to
 	// ask again. Safe for concurrent use.
 	Socket func(v4 bool, proto uint8) int
+	// Scope is the interface inside of link-local IPv6 targets.
+	Scope uint32
+}
+
+// scopeOf is the interface index that an address inside needs.
+func (b *Bypass) scopeOf(to *wire.Addr) uint32 {
+	if to.IsLinkLocal() {
+		return b.Scope
+	}
+	return 0
 }
 
 const (
@@ -214,7 +224,15 @@ func (s *Shard) toHost(fd int, peer *wire.Addr, l *Listener) {
 		sys.Reset(fd)
 		return
 	}
-	s.join(fd, out, &to, l.Target)
+	if errno := s.env.BindSource(out, &to); errno != 0 {
+		s.count.Drop(stats.BadDest)
+		sys.Close(out)
+		sys.Reset(fd)
+		return
+	}
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&to), to.Is4(), l.Target, s.env.Rules.ScopeOf(&to))
+	s.join(fd, out, &sa)
 }
 
 // toNamespace joins a local connection on the host to a socket inside.
@@ -235,7 +253,9 @@ func (s *Shard) toNamespace(fd int, peer *wire.Addr, l *Listener) {
 func (s *Shard) inside(p parked) {
 	in := s.group.bypass.Socket(p.to.Is4(), wire.ProtoTCP)
 	if in >= 0 {
-		s.join(p.fd, in, &p.to, p.l.Target)
+		var sa sys.Sockaddr
+		sa.SetInet((*[16]byte)(&p.to), p.to.Is4(), p.l.Target, s.group.bypass.scopeOf(&p.to))
+		s.join(p.fd, in, &sa)
 		return
 	}
 	if len(s.listen.parked) == maxParked {
@@ -262,10 +282,9 @@ func (s *Shard) unpark() {
 	}
 }
 
-func (s *Shard) join(a, b int, to *wire.Addr, port uint16) {
-	var sa sys.Sockaddr
-	sa.SetInet((*[16]byte)(to), to.Is4(), port, s.env.Rules.ScopeOf(to))
-	if errno := sys.Connect(b, &sa); errno != 0 && errno != sys.EINPROGRESS {
+// join connects b to its target and to the connection a.
+func (s *Shard) join(a, b int, to *sys.Sockaddr) {
+	if errno := sys.Connect(b, to); errno != 0 && errno != sys.EINPROGRESS {
 		sys.Reset(a)
 		sys.Close(b)
 		return

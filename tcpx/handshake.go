@@ -132,7 +132,7 @@ func (t *TCP) openSocket(c *conn, to *wire.Addr, port uint16) sys.Errno {
 		return errno
 	}
 	c.fd = int32(fd)
-	if errno := t.bindSource(fd, to); errno != 0 {
+	if errno := t.env.BindSource(fd, to); errno != 0 {
 		return errno
 	}
 	t.setOptions(c)
@@ -142,27 +142,6 @@ func (t *TCP) openSocket(c *conn, to *wire.Addr, port uint16) sys.Errno {
 		return errno
 	}
 	return t.watch(c)
-}
-
-// bindSource gives fd the source that the options ask for. Loopback is reached
-// from loopback only.
-func (t *TCP) bindSource(fd int, to *wire.Addr) sys.Errno {
-	r := t.env.Rules.Of(to)
-	if to.IsLoopback() {
-		return 0
-	}
-	if r.BindIf != "" && sys.BindToDevice(fd, r.BindIf) != nil {
-		return sys.EADDRNOTAVAIL
-	}
-	if r.Bind.IsZero() {
-		return 0
-	}
-	// The port is chosen with the destination in mind, so that more than one
-	// range of ports' worth of connections is possible.
-	sys.SetInt(fd, sys.IPPROTO_IP, sys.IP_BIND_ADDRESS_NO_PORT, 1)
-	var sa sys.Sockaddr
-	sa.SetInet((*[16]byte)(&r.Bind), r.Bind.Is4(), 0, t.env.Rules.ScopeOf(&r.Bind))
-	return sys.Bind(fd, &sa)
 }
 
 // setOptions: segments go out as the guest made them, urgent octets are

@@ -437,7 +437,7 @@ func TestBindSource(t *testing.T) {
 			t.Fatal(errno)
 		}
 		to := wire.AddrFrom(mustAddr(dst))
-		if errno := r.tcp.bindSource(fd, &to); errno != 0 {
+		if errno := r.tcp.env.BindSource(fd, &to); errno != 0 {
 			t.Error(errno)
 		}
 		var sa sys.Sockaddr
@@ -450,7 +450,7 @@ func TestBindSource(t *testing.T) {
 	r.Env.Rules.V4.BindIf = "no-such-device"
 	to := wire.AddrFrom(mustAddr("192.0.2.1"))
 	fd, _ := sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
-	if r.tcp.bindSource(fd, &to) == 0 {
+	if r.tcp.env.BindSource(fd, &to) == 0 {
 		t.Error("bound to a device that is not there")
 	}
 	sys.Close(fd)

@@ -100,6 +100,7 @@ func (e *engine) bypass() shard.Bypass {
 	p := &e.conf.Pasta
 	return shard.Bypass{
 		Off: p.NoSplice, Only: p.SpliceOnly, ToLoopback: p.HostLoToNSLo || p.SpliceOnly, Socket: e.insideSocket,
+		Scope: uint32(e.index),
 	}
 }
 

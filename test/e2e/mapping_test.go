@@ -191,3 +191,44 @@ func TestMulticastGoesNowhere(t *testing.T) {
 		}
 	})
 }
+
+// TestOutboundAddressOfForwardedPorts has -o hold for targets of -T and -U that are not on loopback.
+func TestOutboundAddressOfForwardedPorts(t *testing.T) {
+	b, host, remote := portsBed(t)
+	second := map[string]string{"v4": "198.51.100.77", "v6": "2001:db8:1::77"}
+	onHost(t, b, "addr", "add", second["v4"]+"/24", "dev", bed.Link)
+	onHost(t, b, "addr", "add", second["v6"]+"/64", "dev", bed.Link, "nodad")
+	for network, option := range map[string]string{"tcp": "-T", "udp": "-U"} {
+		serveIn(t, remote, network, "who", at(bed.RemoteIP4, 9000), at(bed.RemoteIP6, 9000))
+		serveIn(t, host, network, "who", at(lo4, 9000), at(lo6, 9000))
+		s := forward(t, b, append([]string{"-o", second["v4"], "-o", second["v6"]}, specs(option, []string{
+			"8004:" + bed.RemoteIP4 + "/9000", "8006:[" + bed.RemoteIP6 + "]/9000", "9000",
+		})...)...)
+		for to, want := range map[string]string{
+			at(lo4, 8004): second["v4"], at(lo6, 8006): second["v6"], at(lo4, 9000): lo4, at(lo6, 9000): lo6,
+		} {
+			if a := ask(t, s, network, to); a.remoteIP() != want {
+				t.Errorf("%s to %s: %+v, want from %s", network, to, a, want)
+			}
+		}
+	}
+}
+
+// TestLinkLocalTargetInside leads ports of the host's loopback to a link-local address inside, on an interface whose
+// number there is another than that of the host's.
+func TestLinkLocalTargetInside(t *testing.T) {
+	b, host, _ := portsBed(t)
+	onHost(t, b, "link", "add", "second", "type", "veth", "peer", "name", "other")
+	for _, link := range []string{"second", "other"} {
+		onHost(t, b, "link", "set", link, "up")
+	}
+	onHost(t, b, "-6", "addr", "add", "2001:db8:7::5/64", "dev", "second", "nodad")
+	s := forward(t, b, append(noForward, "-i", "second", "-t", "8000:[fe80::5]/9000", "-u", "8000:[fe80::5]/9000")...)
+	run(t, s, "ip", "addr", "add", "fe80::5/64", "dev", "second", "nodad")
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, s, network, "who", at("fe80::5%second", 9000))
+		if a := ask(t, host, network, at(lo6, 8000)); a.localPort() != 9000 {
+			t.Errorf("%s: %+v", network, a)
+		}
+	}
+}

@@ -89,16 +89,51 @@ func (r *Relay) connect(f *record, slot int32, port uint16) sys.Errno {
 	if r.gro {
 		sys.GroDatagrams(f.fd)
 	}
+	side := r.listeners[f.listener].To
+	if errno := r.bind(f, side, port); errno != 0 {
+		return errno
+	}
 	var sa sys.Sockaddr
-	from := source(&f.to)
-	sa.SetInet((*[16]byte)(&from), v4, port, 0)
-	sys.Bind(f.fd, &sa) // taken or privileged: connect chooses another
-	sa.SetInet((*[16]byte)(&f.to), v4, f.toPort, r.env.Rules.ScopeOf(&f.to))
+	sa.SetInet((*[16]byte)(&f.to), v4, f.toPort, r.scope(side, &f.to))
 	if errno := sys.Connect(f.fd, &sa); errno != 0 {
 		return errno
 	}
 	tok := flow.NewToken(flow.KindRelayUDP, r.table.Gen(slot), slot)
 	return r.env.Epoll.Add(f.fd, sys.EPOLLIN, uint64(tok))
+}
+
+// bind binds f's socket to port. Where that is taken or privileged connect
+// chooses another one, unless the address is one that -o asks for.
+func (r *Relay) bind(f *record, side *Side, port uint16) sys.Errno {
+	var asked wire.Addr
+	if side.Host && !f.to.IsLoopback() {
+		out := r.env.Rules.Of(&f.to)
+		if asked = out.Bind; out.BindIf != "" && sys.BindToDevice(f.fd, out.BindIf) != nil {
+			return sys.ENETUNREACH
+		}
+	}
+	from := asked
+	if from.IsZero() {
+		from = source(&f.to)
+	}
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&from), from.Is4(), port, r.scope(side, &from))
+	if sys.Bind(f.fd, &sa) == 0 || asked.IsZero() {
+		return 0
+	}
+	sa.SetInet((*[16]byte)(&from), from.Is4(), 0, r.scope(side, &from))
+	return sys.Bind(f.fd, &sa)
+}
+
+// scope is the interface index that an address of a side needs.
+func (r *Relay) scope(side *Side, a *wire.Addr) uint32 {
+	switch {
+	case side.Host:
+		return r.env.Rules.ScopeOf(a)
+	case a.IsLinkLocal():
+		return side.Scope
+	}
+	return 0
 }
 
 // source is the address to bind to on the way to a target: loopback if the

@@ -34,10 +34,15 @@ type Side struct {
 	// Addr is the address over there for this peer, of any family; zero
 	// means that there is none. A Listener's ToAddr goes before it.
 	Addr func(peer *wire.Addr) wire.Addr
+	// Host tells that it is the host: the rules say which source sockets
+	// have, and which interface link-local addresses mean. Of another side
+	// that is Scope.
+	Host  bool
+	Scope uint32
 }
 
 // Host is the side of the host: its loopback.
-var Host = Side{Socket: hostSocket, Addr: fwd.Loopback}
+var Host = Side{Socket: hostSocket, Addr: fwd.Loopback, Host: true}
 
 func hostSocket(v4 bool) int {
 	fd, errno := sys.Socket(sys.Family(v4), sys.SOCK_DGRAM, 0)
