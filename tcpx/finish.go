@@ -159,7 +159,7 @@ func (t *TCP) sendBare(c *conn, s *outSegment) {
 // refuse answers a segment that belongs to no flow, or to none as it stands,
 // with a RST (RFC 9293 section 3.10.7.1).
 func (t *TCP) refuse(f *ring.Frame, s *segment) {
-	if badGuest(&f.H.Src) {
+	if !f.H.Src.IsUnicastHost() {
 		t.env.Count.Drop(stats.BadSource)
 		return
 	}

@@ -74,7 +74,7 @@ func (t *TCP) initialSeq(key *flow.Key) uint32 {
 func (t *TCP) guestSYN(f *ring.Frame, s *segment, key *flow.Key, hash uint64) (kept bool) {
 	to, ok := t.env.Rules.ToHost(&key.Remote, key.RemotePort)
 	switch {
-	case badGuest(&key.Guest) || key.GuestPort == 0:
+	case !key.Guest.IsUnicastHost() || key.GuestPort == 0:
 		t.env.Count.Drop(stats.BadSource)
 		return false
 	case !ok || key.RemotePort == 0:
@@ -99,11 +99,6 @@ func (t *TCP) guestSYN(f *ring.Frame, s *segment, key *flow.Key, hash uint64) (k
 		t.cannotConnect(c, errno)
 	}
 	return false
-}
-
-// badGuest tells whether no guest can have this address.
-func badGuest(a *wire.Addr) bool {
-	return a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsBroadcast4()
 }
 
 // readSYN takes what the guest's SYN or SYN-ACK says for the whole flow. Window
@@ -323,7 +318,7 @@ func (t *TCP) Accept(fd int, in Inbound) bool {
 // newInbound makes the record of an inbound flow. A finished flow between the
 // same ends makes way.
 func (t *TCP) newInbound(key *flow.Key, hash uint64) *conn {
-	if badGuest(&key.Guest) || badGuest(&key.Remote) || key.Guest.Is4() != key.Remote.Is4() {
+	if !key.Guest.IsUnicastHost() || !key.Remote.IsUnicastHost() || key.Guest.Is4() != key.Remote.Is4() {
 		t.env.Count.Drop(stats.BadDest)
 		return nil
 	}

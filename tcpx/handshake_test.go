@@ -10,6 +10,7 @@ import (
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
+	"penne/ring"
 	"penne/shard/flow"
 	"penne/test/guest"
 )
@@ -362,21 +363,31 @@ func TestBadEnds(t *testing.T) {
 			t.Errorf("%s: answered", src)
 		}
 	}
-	for _, dst := range []string{"127.0.0.1", "224.0.0.1", "0.0.0.0"} {
+	// RFC 9293 section 3.9.2.3: not even with a RST.
+	dsts := []string{"127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255"}
+	for _, dst := range dsts {
 		g := r.dial()
 		g.Remote = wire.AddrFrom(mustAddr(dst))
 		g.SYN()
-		if s := g.Next(); !s.Has(wire.RST) {
-			t.Errorf("%s: flags %#x", dst, s.Flags())
+		g.Raw(wire.ACK, 1, 1, nil, nil)
+		g.None()
+		if len(g.Other) > 0 || r.tcp.Len() != 0 {
+			t.Errorf("%s: answered", dst)
 		}
 	}
-	if n := r.Env.Count.Drops[stats.BadDest]; n != 3 {
+	g := r.dial() // the broadcast address of a network that we do not know
+	b := g.Frame(wire.SYN, 1, 0, nil, nil)
+	copy(b, wire.Broadcast[:])
+	r.tcp.Input([]*ringFrame{r.Frame(b, ring.Offload{})})
+	g.None()
+	if r.tcp.Len() != 0 {
+		t.Error("a connection to a broadcast address")
+	}
+	if n := r.Env.Count.Drops[stats.BadDest]; n != uint64(2*len(dsts)+1) {
 		t.Errorf("%d bad destinations counted", n)
 	}
 }
 
-// inbound makes a connection from a host client through Accept; the guest has
-// not answered yet.
 // TestClaims: with several shards, a flow of another one is handed on, and a
 // claim ends with its flow.
 func TestClaims(t *testing.T) {

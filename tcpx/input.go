@@ -64,6 +64,9 @@ func (t *TCP) stranger(f *ring.Frame, key *flow.Key, hash uint64) (kept bool) {
 	s := readSegment(f.Bytes(), &f.H)
 	switch {
 	case s.has(wire.RST):
+	case f.Bytes()[0]&1 != 0 || !key.Remote.IsUnicastHost():
+		// To a group, or to nobody: RFC 9293 section 3.9.2.3 wants silence.
+		t.env.Count.Drop(stats.BadDest)
 	case s.flags&(wire.SYN|wire.ACK|wire.FIN) == wire.SYN:
 		return t.guestSYN(f, &s, key, hash)
 	default:
@@ -78,6 +81,10 @@ func (t *TCP) inOpen(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	if !inWindow(s.seq, s.span(), c.rcvNxt, c.edge) {
 		t.outOfWindow(c, s)
 		return false
+	}
+	// Who sends what fits is who we talk to: a guest may change its address.
+	if from := wire.MAC(f.Bytes()[6:12]); from != wire.MAC(c.hdr[:6]) {
+		copy(c.hdr[:], from[:])
 	}
 	if s.has(wire.RST) {
 		t.guestReset(c, s)

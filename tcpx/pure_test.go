@@ -169,10 +169,12 @@ func TestHoldBound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	const limit = 120_000_000
 	var h hold
-	var arrived []int64 // when the octet with number i came
+	const base = 1<<32 - 5000 // the sequence number of octet 0: it soon wraps
+	var arrived []int64       // when the octet with number i came
 	acked, now := uint32(0), int64(1)
 	for range 20000 {
-		force, again := h.due(now, limit, acked, uint32(len(arrived)))
+		force, again := h.due(now, limit, base+acked, base+uint32(len(arrived)))
+		force -= base
 		for ; acked < force; acked++ {
 			if age := now - arrived[acked]; age > limit || age < limit*3/4-limit/4-1 {
 				t.Fatalf("octet of age %d forced", age)

@@ -102,7 +102,8 @@ func (t *TCP) drainStrays(c *conn) {
 		c.strays, f.Next = f.Next, nil
 		c.strayLen--
 		s := readSegment(f.Bytes(), &f.H)
-		if !t.takeNext(c, f, &s) {
+		past := wire.SeqLE(s.seq+s.span(), c.rcvNxt)
+		if past || !t.takeNext(c, f, &s) {
 			t.env.Pool.Put(f)
 		}
 	}

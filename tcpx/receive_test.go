@@ -392,3 +392,43 @@ func TestOldAck(t *testing.T) {
 		t.Error("went back")
 	}
 }
+
+// TestStrayOfThePast: a stray that ends before what was taken since is nothing
+// new, whatever end it claims.
+func TestStrayOfThePast(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	data := pattern(300)
+	g.Raw(wire.ACK|wire.FIN, g.Seq+100, g.Ack, nil, data[100:150])
+	g.Send(0, data[:200])
+	if r.conn().guestFIN {
+		t.Fatal("an end amid the stream")
+	}
+	g.Send(0, data[200:])
+	if got := readAll(t, host, 300); !bytes.Equal(got, data) {
+		t.Error("contents differ")
+	}
+}
+
+// TestSynWithData: what a SYN carries is not acknowledged with it, and arrives
+// when the guest sends it again.
+func TestSynWithData(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g := r.dial()
+	g.Raw(wire.SYN, g.Seq, 0, g.SynOptions(), []byte("early"))
+	g.Seq++
+	s := g.Next()
+	if s.Flags() != wire.SYN|wire.ACK || s.TCP.Ack() != g.Seq {
+		t.Fatalf("flags %#x, acknowledged %d beyond the SYN", s.Flags(), int32(s.TCP.Ack()-g.Seq))
+	}
+	g.Ack = s.Seq() + 1
+	g.Send(wire.PSH, []byte("early"))
+	host, err := r.ln.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	if got := readAll(t, host, 5); string(got) != "early" {
+		t.Errorf("%q", got)
+	}
+}

@@ -89,6 +89,7 @@ func (t *TCP) timer(c *conn) {
 // expired is the end of the retransmission timer.
 func (t *TCP) expired(c *conn) {
 	c.tries++
+	t.readdress(c)
 	switch {
 	case c.state == timeWait:
 		t.remove(c)
@@ -143,9 +144,19 @@ func (t *TCP) probe(c *conn) bool {
 		t.abort(c)
 		return false
 	}
+	t.readdress(c)
 	c.asked = true
 	t.sendControl(c, wire.ACK, c.una-1, nil)
 	return true
+}
+
+// readdress is for a guest that does not answer: it may have changed its
+// Ethernet address, and what it sent elsewhere tells the new one.
+func (t *TCP) readdress(c *conn) {
+	if c.tries > 1 || c.probes > 1 {
+		mac := t.env.Guest.MAC()
+		copy(c.hdr[:], mac[:])
+	}
 }
 
 // idle looks after a flow on which little happens.
@@ -187,8 +198,8 @@ func (t *TCP) guestProbes(c *conn) {
 // duplicateAck counts acknowledgments that say nothing new while octets are in
 // flight: the third means that some were lost (RFC 5681 section 3.2).
 func (t *TCP) duplicateAck(c *conn, s *segment) {
-	if c.recovered || c.nxt != c.max {
-		return
+	if c.recovered || c.nxt != c.max || c.wnd == 0 {
+		return // with a closed window they answer our questions
 	}
 	if c.dupAcks++; c.dupAcks < 3 {
 		return

@@ -66,7 +66,19 @@ func (r *rig) dial() *guest.TCP {
 	if r.ln.Addr().(*net.TCPAddr).IP.To4() == nil {
 		gw = guest.Gateway6
 	}
-	return guest.NewTCP(r.Guest, r.tcp, gw, 40000, r.port())
+	g := guest.NewTCP(r.Guest, r.tcp, gw, 40000, r.port())
+	r.wrapSoon(g)
+	return g
+}
+
+// wrapSoon moves the clock, if there is no flow yet, to where the first sequence
+// number of g's flow is one just before they wrap.
+func (r *rig) wrapSoon(g *guest.TCP) {
+	if r.tcp.Len() > 0 {
+		return
+	}
+	key := flow.Key{Guest: g.Addr, Remote: g.Remote, GuestPort: g.Port, RemotePort: g.RemotePort, Proto: wire.ProtoTCP}
+	r.Env.Now += int64(uint32(1<<32-3000)-r.tcp.initialSeq(&key)) * 4000
 }
 
 // open makes a connection and returns both ends.
@@ -175,4 +187,14 @@ func receive(t *testing.T, c *guest.TCP, n int) []byte {
 		t.Fatalf("%d octets before the FIN, want %d", len(got), n)
 	}
 	return got
+}
+
+// TestScriptsWrap: the rig keeps its promise, so that every script crosses the
+// wrap of both sequence numbers.
+func TestScriptsWrap(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, _ := r.open()
+	if g.Seq != 1<<32-2999 || g.Ack != 1<<32-2999 {
+		t.Errorf("guest at %d, translator at %d", g.Seq, g.Ack)
+	}
 }

@@ -96,6 +96,12 @@ func (a *Addr) IsBroadcast4() bool {
 	return a.Is4() && binary.BigEndian.Uint32(a[12:]) == 0xffffffff
 }
 
+// IsUnicastHost tells whether a can be the address of a host on a network: it is
+// neither unspecified, loopback, multicast nor the limited broadcast address.
+func (a *Addr) IsUnicastHost() bool {
+	return !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsBroadcast4()
+}
+
 func (a Addr) String() string { return a.Netip().String() }
 
 // MAC is an Ethernet address.

@@ -54,14 +54,14 @@ type Segment struct {
 func (s *Segment) Has(flags uint8) bool { return s.Flags()&flags == flags }
 
 // NewTCP makes the guest's end of a connection from port to remote, IPv4 or
-// IPv6 as remote is.
+// IPv6 as remote is. Its sequence numbers start just before they wrap.
 func NewTCP(g *Guest, x Translator, remote wire.Addr, port, remotePort uint16) *TCP {
 	a := Addr6
 	if remote.Is4() {
 		a = Addr4
 	}
 	return &TCP{G: g, X: x, Addr: a, Remote: remote, Port: port, RemotePort: remotePort,
-		Seq: 1_000_000, Win: 65535, MSS: 1460, Scale: 7, SACK: true}
+		Seq: 1<<32 - 3000, Win: 65535, MSS: 1460, Scale: 7, SACK: true}
 }
 
 // Frame is an Ethernet frame with a segment from the guest, sums included.
