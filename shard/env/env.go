@@ -56,7 +56,7 @@ func (e *Env) Elsewhere(f *ring.Frame, hash uint64) bool {
 
 // Claim registers a flow that the caller is about to make for the frame f (nil
 // for a flow that starts on the host). It returns false if another shard was
-// first; f has then been handed to it.
+// first; f has then been handed to it, or dropped if it was handed on before.
 func (e *Env) Claim(f *ring.Frame, hash uint64) bool {
 	if e.Directory == nil {
 		return true
@@ -68,6 +68,7 @@ func (e *Env) Claim(f *ring.Frame, hash uint64) bool {
 	if f != nil && !f.Handed {
 		e.HandOff(f, owner)
 	} else if f != nil {
+		e.Count.Drop(stats.NoFlow)
 		e.Pool.Put(f)
 	}
 	return false
