@@ -4,7 +4,9 @@ import (
 	"errors"
 	"time"
 
+	"penne/internal/icmp"
 	"penne/internal/sys"
+	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard/env"
 	"penne/shard/flow"
@@ -63,6 +65,8 @@ type TCP struct {
 	hand       int // where insert looked last
 	challenges limiter
 	opts       [40]byte
+	notice     icmp.Error
+	quote      [wire.IPv6Len + wire.TCPLen]byte
 	blocks     [maxBlocks][2]uint32
 }
 

@@ -3,6 +3,7 @@ package udpx
 import (
 	"encoding/binary"
 
+	"penne/internal/icmp"
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
@@ -13,29 +14,11 @@ import (
 // is left is reported again.
 const maxFaults = 32
 
-// reject tells the guest that its datagram f goes nowhere. f stays the
-// caller's.
-func (u *UDP) reject(f *ring.Frame, errno sys.Errno) {
-	m := &u.notice
-	m.From, m.To = Ours(u.env, &f.H.Dst), f.H.Src
-	if !m.Unreachable(errno) {
-		return
-	}
-	m.Quote = f.Bytes()[f.H.L3:]
-	m.Send(u.env)
-}
-
 // tooLong tells the guest that its datagram f is longer than the path's MTU.
 func (u *UDP) tooLong(r *record, f *ring.Frame) {
-	mtu, errno := sys.PathMTU(r.fd, !r.peer.Is4())
-	if errno != 0 {
-		return
+	if mtu, errno := sys.PathMTU(r.fd, !r.peer.Is4()); errno == 0 {
+		u.notice.RejectLong(u.env, f, mtu)
 	}
-	m := &u.notice
-	m.From, m.To = Ours(u.env, &f.H.Dst), f.H.Src
-	m.TooBig(uint32(mtu))
-	m.Quote = f.Bytes()[f.H.L3:]
-	m.Send(u.env)
 }
 
 // report passes the errors that wait on the flow at slot on to the guest.
@@ -47,7 +30,7 @@ func (u *UDP) report(slot int32) {
 			return
 		}
 		m := &u.notice
-		m.From, m.To = Reporter(u.env, &u.fault, &r.peer, &key.Remote), key.Guest
+		m.From, m.To = icmp.Reporter(u.env, &u.fault, &r.peer, &key.Remote), key.Guest
 		if m.Relay(&u.fault) {
 			m.Quote = u.requote(key, u.faults.Quote())
 			m.Send(u.env)

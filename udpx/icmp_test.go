@@ -6,7 +6,6 @@ import (
 	"syscall"
 	"testing"
 
-	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/test/guest"
 )
@@ -111,73 +110,4 @@ func TestPendingErrorLosesNothing(t *testing.T) {
 		t.Errorf("%d datagrams counted, want 2", r.Env.Count.UDPToHost)
 	}
 	r.checkICMP(r.in(), icmpWant{from: v4.gateway, typ: 3, code: 3, quote: d})
-}
-
-func TestUnreachableCodes(t *testing.T) {
-	for _, c := range []struct {
-		errno  sys.Errno
-		v4, v6 [2]uint8
-	}{
-		{sys.ECONNREFUSED, [2]uint8{3, 3}, [2]uint8{1, 4}},
-		{sys.EHOSTUNREACH, [2]uint8{3, 1}, [2]uint8{1, 3}},
-		{sys.ENETUNREACH, [2]uint8{3, 0}, [2]uint8{1, 0}},
-		{sys.EPERM, [2]uint8{3, 13}, [2]uint8{1, 1}},
-	} {
-		for _, from := range []wire.Addr{guest.Gateway4, guest.Gateway6} {
-			m, want := ICMP{From: from}, c.v6
-			if from.Is4() {
-				want = c.v4
-			}
-			if !m.Unreachable(c.errno) || [2]uint8{m.Type, m.Code} != want {
-				t.Errorf("%v from %v: type %d code %d, want %v", c.errno, from, m.Type, m.Code, want)
-			}
-		}
-	}
-	m := ICMP{From: guest.Gateway4}
-	if m.Unreachable(sys.EAGAIN) || m.Unreachable(sys.EINVAL) {
-		t.Error("a passing condition is told as unreachable")
-	}
-}
-
-func TestRelay(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		from  wire.Addr
-		fault sys.SocketFault
-		ok    bool
-		want  [3]uint32
-	}{
-		{"time exceeded", guest.Gateway4, sys.SocketFault{Errno: sys.EHOSTUNREACH, ICMP: true, Type: 11}, true, [3]uint32{11, 0, 0}},
-		{"hop limit", guest.Gateway6, sys.SocketFault{Errno: sys.EHOSTUNREACH, ICMP: true, Type: 3}, true, [3]uint32{3, 0, 0}},
-		{"fragmentation needed", guest.Gateway4, sys.SocketFault{Errno: sys.EMSGSIZE, ICMP: true, Type: 3, Code: 4, Info: 1400}, true, [3]uint32{3, 4, 1400}},
-		{"packet too big", guest.Gateway6, sys.SocketFault{Errno: sys.EMSGSIZE, ICMP: true, Type: 2, Info: 1400}, true, [3]uint32{2, 0, 1400}},
-		{"local, too long", guest.Gateway4, sys.SocketFault{Errno: sys.EMSGSIZE, Info: 1500}, true, [3]uint32{3, 4, 1500}},
-		{"local, no host", guest.Gateway6, sys.SocketFault{Errno: sys.EHOSTUNREACH}, true, [3]uint32{1, 3, 0}},
-		{"redirect", guest.Gateway4, sys.SocketFault{Errno: sys.EHOSTUNREACH, ICMP: true, Type: 5}, false, [3]uint32{}},
-		{"echo", guest.Gateway6, sys.SocketFault{Errno: sys.EHOSTUNREACH, ICMP: true, Type: 128}, false, [3]uint32{}},
-	} {
-		m := ICMP{From: c.from}
-		if ok := m.Relay(&c.fault); ok != c.ok || ok && [3]uint32{uint32(m.Type), uint32(m.Code), m.Info} != c.want {
-			t.Errorf("%s: %v %d %d %d, want %v %v", c.name, ok, m.Type, m.Code, m.Info, c.ok, c.want)
-		}
-	}
-}
-
-// TestQuoteIsBounded sends long quotes and none.
-func TestQuoteIsBounded(t *testing.T) {
-	for _, c := range []struct {
-		from, to wire.Addr
-		max      int
-	}{{guest.Gateway4, guest.Addr4, 576}, {guest.Gateway6, guest.Addr6, 1280}} {
-		r := newRig(t)
-		for _, n := range []int{0, 27, 100, 65535} {
-			m := ICMP{From: c.from, To: c.to, Type: 3, Quote: make([]byte, n)}
-			m.Send(r.Env)
-			r.u.Flush()
-			o := r.Take()[0]
-			if o.Verdict != wire.OK || !o.SumOK() || len(o.Bytes)-wire.EthLen > c.max {
-				t.Errorf("quote of %d octets: %d octets, verdict %d, sum ok %v", n, len(o.Bytes), o.Verdict, o.SumOK())
-			}
-		}
-	}
 }

@@ -98,7 +98,7 @@ func (u *UDP) open(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 	slot := u.table.Insert(key, hash)
 	if slot < 0 {
 		u.env.Release(hash)
-		u.reject(f, sys.EACCES)
+		u.notice.Reject(u.env, f, sys.EACCES)
 		u.refuse(f, stats.TableFull)
 		return -1
 	}
@@ -106,7 +106,7 @@ func (u *UDP) open(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 	*r = record{peer: to, peerPort: key.RemotePort}
 	if errno := u.connect(r, slot, nil); errno != 0 {
 		u.abandon(r, slot)
-		u.reject(f, errno)
+		u.notice.Reject(u.env, f, errno)
 		u.refuse(f, reasonOf(errno))
 		return -1
 	}
@@ -128,7 +128,7 @@ func (u *UDP) route(key *flow.Key) (to wire.Addr, why stats.Reason) {
 	switch {
 	case rules.NoUDP, !rules.Of(&key.Remote).On:
 		return to, stats.FamilyOff
-	case !ValidSource(&key.Guest):
+	case !key.Guest.IsUnicastHost():
 		return to, stats.BadSource
 	case key.RemotePort == 0:
 		return to, stats.BadDest
@@ -138,12 +138,6 @@ func (u *UDP) route(key *flow.Key) (to wire.Addr, why stats.Reason) {
 		return to, stats.BadDest
 	}
 	return to, stats.NumReasons
-}
-
-// ValidSource tells whether a guest may send from a: whether it could be
-// answered.
-func ValidSource(a *wire.Addr) bool {
-	return !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsBroadcast4()
 }
 
 // reasonOf says as what a socket's refusal is counted.

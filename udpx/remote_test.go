@@ -3,7 +3,9 @@ package udpx
 import (
 	"testing"
 
+	"penne/internal/stats"
 	"penne/internal/wire"
+	"penne/ring"
 	"penne/test/guest"
 )
 
@@ -88,6 +90,22 @@ func TestPathMTU(t *testing.T) {
 		r.out(d) // the host knows the path now, and fragments
 		srv.expect(d.Payload)
 	})
+}
+
+// TestBroadcastIsNotAnswered: no socket sends to its network's broadcast address
+// unasked, and the guest is not told (RFC 1122 section 3.2.2).
+func TestBroadcastIsNotAnswered(t *testing.T) {
+	guest.World(t)
+	r := newRig(t)
+	d := v4.datagram(137, 137, []byte("anybody?"))
+	d.Dst = wire.Addr4([]byte{198, 51, 100, 255})
+	f := r.Datagram(d)
+	copy(f.Bytes(), wire.Broadcast[:])
+	r.u.Input([]*ring.Frame{f})
+	r.Env.Out.Flush()
+	if n := len(r.Take()); n != 0 || r.Env.Count.Drops[stats.BadDest] != 1 {
+		t.Errorf("%d answers, drops %v", n, r.Env.Count.Drops)
+	}
 }
 
 // TestPathMTUShrinksBelowSegments sends a superpacket whose datagrams the first

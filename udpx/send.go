@@ -287,5 +287,5 @@ func (u *UDP) lost(r *record, f *ring.Frame, count uint32, errno sys.Errno) {
 		u.tooLong(r, f)
 		return
 	}
-	u.reject(f, errno)
+	u.notice.Reject(u.env, f, errno)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"penne/internal/icmp"
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
@@ -79,8 +80,8 @@ type UDP struct {
 
 	guest   wire.MAC // refreshed once a burst
 	scratch header   // of datagrams whose flow another shard owns
-	notice  ICMP
-	quote   [quoteMax]byte
+	notice  icmp.Error
+	quote   [icmp.QuoteMax]byte
 	ipID    uint32 // identification of the next fragmented datagram
 }
 

@@ -41,6 +41,7 @@ var layout = map[string]layer{
 	"internal/arp":   rim,
 	"internal/dhcp":  rim,
 	"internal/dhcp6": rim,
+	"internal/icmp":  rim,
 	"internal/ndp":   rim,
 	"internal/nl":    rim,
 	"internal/pcap":  rim,

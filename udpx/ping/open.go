@@ -8,7 +8,6 @@ import (
 	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard/flow"
-	"penne/udpx"
 )
 
 // open makes the flow of f, or gets rid of f and returns -1.
@@ -19,7 +18,7 @@ func (p *Ping) open(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 	case rules.NoICMP, !rules.Of(&key.Remote).On:
 		p.refuse(f, stats.FamilyOff)
 		return -1
-	case !udpx.ValidSource(&key.Guest):
+	case !key.Guest.IsUnicastHost():
 		p.refuse(f, stats.BadSource)
 		return -1
 	case !ok:
@@ -32,14 +31,14 @@ func (p *Ping) open(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 	slot := p.table.Insert(key, hash)
 	if slot < 0 {
 		p.env.Release(hash)
-		p.reject(f, sys.EACCES)
+		p.notice.Reject(p.env, f, sys.EACCES)
 		p.refuse(f, stats.TableFull)
 		return -1
 	}
 	p.rec[slot] = record{peer: to, last: p.env.Now, fd: -1}
 	if why, errno := p.connect(slot, key.GuestPort); errno != 0 {
 		p.forget(slot)
-		p.reject(f, errno)
+		p.notice.Reject(p.env, f, errno)
 		p.refuse(f, why)
 		return -1
 	}

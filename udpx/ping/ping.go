@@ -12,6 +12,7 @@ import (
 	"errors"
 	"time"
 
+	"penne/internal/icmp"
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
@@ -19,7 +20,6 @@ import (
 	"penne/shard/env"
 	"penne/shard/flow"
 	"penne/shard/wheel"
-	"penne/udpx"
 )
 
 // Lifetime is how long a flow lives after its last request or reply.
@@ -35,7 +35,6 @@ const (
 	recvRow   = 8  // most replies of one receive
 	maxRounds = 4  // receives of one Event
 	maxFaults = 32 // errors of one Event
-	quoteMax  = 1280
 )
 
 // Config is what New needs. Env is lent for the life of the Ping.
@@ -62,8 +61,8 @@ type Ping struct {
 	faults *sys.ErrorQueue
 	fault  sys.SocketFault
 	due    [64]int32
-	notice udpx.ICMP
-	quote  [quoteMax]byte
+	notice icmp.Error
+	quote  [icmp.QuoteMax]byte
 }
 
 // record is one flow's state; its key is in the table.
@@ -200,7 +199,7 @@ func (p *Ping) request(r *record, f *ring.Frame) {
 		p.env.Count.Drop(stats.TooLong)
 	default:
 		p.env.Count.Drop(stats.BadDest)
-		p.reject(f, errno)
+		p.notice.Reject(p.env, f, errno)
 	}
 }
 
@@ -213,15 +212,5 @@ func (p *Ping) hops(r *record, ttl uint8) {
 	}
 	if sys.SetTTL(r.fd, !r.peer.Is4(), max(ttl, 1)) == 0 {
 		r.ttl = ttl
-	}
-}
-
-// reject tells the guest that its request f goes nowhere. f stays the caller's.
-func (p *Ping) reject(f *ring.Frame, errno sys.Errno) {
-	m := &p.notice
-	m.From, m.To = udpx.Ours(p.env, &f.H.Dst), f.H.Src
-	if m.Unreachable(errno) {
-		m.Quote = f.Bytes()[f.H.L3:]
-		m.Send(p.env)
 	}
 }

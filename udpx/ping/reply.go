@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 
 	"penne/csum"
+	"penne/internal/icmp"
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard/flow"
-	"penne/udpx"
 )
 
 // Event deals with a flow's readiness. Stale tokens, of a flow that has ended
@@ -108,7 +108,7 @@ func (p *Ping) report(slot int32) {
 			return
 		}
 		m := &p.notice
-		m.From, m.To = udpx.Reporter(p.env, &p.fault, &r.peer, &key.Remote), key.Guest
+		m.From, m.To = icmp.Reporter(p.env, &p.fault, &r.peer, &key.Remote), key.Guest
 		if m.Relay(&p.fault) {
 			m.Quote = p.requote(key, p.faults.Quote())
 			m.Send(p.env)
