@@ -233,6 +233,22 @@ func TestHopLimitIsTheGuests(t *testing.T) {
 	})
 }
 
+// TestHopLimitZero: a limit that no host sends is taken for 1, and leaves nothing
+// behind.
+func TestHopLimitZero(t *testing.T) {
+	eachSide(t, func(t *testing.T, s side) {
+		r, srv := newRig(t), newServer(t, s)
+		for _, c := range []struct{ ttl, want uint8 }{{5, 5}, {0, 1}, {64, 64}} {
+			f := r.Datagram(s.datagram(20012, srv.port(), []byte("x")))
+			f.H.TTL = c.ttl
+			r.u.Input([]*ring.Frame{f})
+			if got := ttlOf(t, r.u.rec[0].fd, s == v6); got != int(c.want) {
+				t.Errorf("socket has hop limit %d after %d, want %d", got, c.ttl, c.want)
+			}
+		}
+	})
+}
+
 func TestNewRefusesNoRoom(t *testing.T) {
 	g := guest.New(t, 64)
 	if _, err := New(Config{Env: g.Env}); err == nil {

@@ -66,10 +66,11 @@ func (u *UDP) giveBack(first, end *ring.Frame) {
 // its own: it serves others as well.
 func (u *UDP) hops(r *record, ttl uint8) {
 	const usual = 64
+	ttl = max(ttl, 1)
 	if ttl == r.ttl || r.ttl == 0 && ttl == usual || r.via != 0 {
 		return
 	}
-	if sys.SetTTL(r.fd, !r.peer.Is4(), max(ttl, 1)) == 0 {
+	if sys.SetTTL(r.fd, !r.peer.Is4(), ttl) == 0 {
 		r.ttl = ttl
 	}
 }

@@ -207,10 +207,11 @@ func (p *Ping) request(r *record, f *ring.Frame) {
 // kernel's own default is taken to be the usual one.
 func (p *Ping) hops(r *record, ttl uint8) {
 	const usual = 64
+	ttl = max(ttl, 1)
 	if ttl == r.ttl || r.ttl == 0 && ttl == usual {
 		return
 	}
-	if sys.SetTTL(r.fd, !r.peer.Is4(), max(ttl, 1)) == 0 {
+	if sys.SetTTL(r.fd, !r.peer.Is4(), ttl) == 0 {
 		r.ttl = ttl
 	}
 }
