@@ -47,7 +47,7 @@ func (l *Listener) spreads() bool { return l.Proto == wire.ProtoUDP && !l.Inside
 // multiply makes n twins, or none where that is not allowed, as with low ports.
 func (l *Listener) multiply(n int) bool {
 	for range n {
-		fd, errno := sys.Twin(l.FD, l.Device)
+		fd, errno := sys.JoinReusePort(l.FD, l.Device)
 		if errno != 0 {
 			l.single()
 			return false
@@ -63,7 +63,7 @@ func (l *Listener) single() {
 		sys.Close(fd)
 	}
 	l.twins = nil
-	sys.Single(l.FD)
+	sys.LeaveReusePort(l.FD)
 }
 
 // socketOf is the UDP socket that a shard, of so many, serves for l; -1: none.

@@ -76,7 +76,7 @@ func TestBroadcastComesOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin, errno := sys.Twin(first, "")
+	twin, errno := sys.JoinReusePort(first, "")
 	if errno != 0 {
 		t.Fatal(errno)
 	}

@@ -56,7 +56,7 @@ func (u *UDP) lead(r *record) {
 	var sa sys.Sockaddr
 	v6 := u.listeners[r.via-1].v6 // an IPv6 socket wants IPv4 peers v4-mapped
 	sa.SetInet((*[16]byte)(&r.peer), !v6, r.peerPort, r.scope)
-	u.way.Lead(&sa, (*[16]byte)(&r.from))
+	u.way.Set(&sa, (*[16]byte)(&r.from))
 }
 
 // anySource lets the kernel choose the address that r's datagrams leave from, if

@@ -73,7 +73,7 @@ type UDP struct {
 	send   *sys.SendRow
 	replay *sys.SendRow
 	msgs   [sendRow]message
-	way    sys.Return // of what is being sent through a listener's socket
+	way    sys.Dest // of what is being sent through a listener's socket
 	faults *sys.ErrorQueue
 	fault  sys.SocketFault
 	due    [64]int32

@@ -69,6 +69,9 @@ func (r *RecvRow) Recv(fd, n int) (int, Errno) {
 // it (Segment), of all of them.
 func (r *RecvRow) Len(i int) int { return int(r.hdr[i].len) }
 
+// Data is what the i-th datagram brought: the first Len octets of its buffer.
+func (r *RecvRow) Data(i int) []byte { return unsafe.Slice(r.iov[i].Base, r.hdr[i].len) }
+
 // Truncated tells whether the i-th datagram was longer than its buffer.
 func (r *RecvRow) Truncated(i int) bool { return r.hdr[i].hdr.Flags&unix.MSG_TRUNC != 0 }
 

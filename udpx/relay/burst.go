@@ -15,7 +15,7 @@ type burst struct {
 	row     *sys.RelayRow
 	part    [row]part
 	fd      int
-	to      *sys.Return
+	to      *sys.Dest
 	segMax  uint16
 	refused uint64 // datagrams lost to ICMP port unreachable
 }
@@ -30,7 +30,7 @@ type part struct {
 
 // begin starts a burst to fd; to is nil for a connected socket. Segments are
 // segMax octets long at most.
-func (b *burst) begin(fd int, to *sys.Return, segMax uint16) {
+func (b *burst) begin(fd int, to *sys.Dest, segMax uint16) {
 	b.row.Reset()
 	b.fd, b.to, b.segMax, b.refused = fd, to, segMax, 0
 }

@@ -36,7 +36,7 @@ func (r *Relay) flowOf(id int32, in *sys.RecvRow, i int, peer *wire.Addr, port u
 			return -1
 		}
 		at := wire.Addr(local)
-		in.Return(i, &r.rec[slot].back, !at.IsMulticast() && !at.IsBroadcast4())
+		in.ReplyDest(i, &r.rec[slot].back, !at.IsMulticast() && !at.IsBroadcast4())
 	}
 	r.lastSlot = slot
 	return slot

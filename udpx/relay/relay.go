@@ -83,9 +83,9 @@ type listener struct {
 // address it wrote to (Guest), and the listener's id (GuestPort, and the upper
 // bits in Proto).
 type record struct {
-	back       sys.Return // the way back to the peer
-	last       int64      // when the last datagram passed, either way
-	to         wire.Addr  // the target
+	back       sys.Dest  // the way back to the peer
+	last       int64     // when the last datagram passed, either way
+	to         wire.Addr // the target
 	toPort     uint16
 	segMax     [2]uint16 // longest segment not refused yet, by direction
 	want       uint8     // messages to ask for at the next receive

@@ -2,15 +2,15 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// Twin makes another socket that is bound to where the datagram socket fd is
-// bound, and to the same interface, device, if any. The two, and all further
-// twins, are a SO_REUSEPORT group (UDP: kernel 4.5): all datagrams of one peer
-// go to the same of them, which a keyed hash of addresses and ports chooses.
+// JoinReusePort makes another socket that is bound to where the datagram socket
+// fd is bound, and to the same interface, device, if any. The two, and all that
+// join later, are a SO_REUSEPORT group (UDP: kernel 4.5): all datagrams of one
+// peer go to the same member, which a keyed hash of addresses and ports chooses.
 //
 // fd itself was bound without the option, so that the port was refused if anybody
 // else had it. It alone gets broadcasts and multicasts, of which every socket
 // of the group would get a copy.
-func Twin(fd int, device string) (twin int, errno Errno) {
+func JoinReusePort(fd int, device string) (member int, errno Errno) {
 	family, errno := SocketFamily(fd)
 	if errno != 0 {
 		return -1, errno
@@ -18,44 +18,45 @@ func Twin(fd int, device string) (twin int, errno Errno) {
 	if errno = SetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); errno != 0 {
 		return -1, errno
 	}
-	if twin, errno = Socket(family, SOCK_DGRAM, 0); errno != 0 {
+	if member, errno = Socket(family, SOCK_DGRAM, 0); errno != 0 {
 		return -1, errno
 	}
-	if errno = bindLike(twin, fd, family, device); errno != 0 {
-		Close(twin)
+	if errno = bindLike(member, fd, family, device); errno != 0 {
+		Close(member)
 		return -1, errno
 	}
-	return twin, 0
+	return member, 0
 }
 
-// Single ends what Twin made of fd, for a socket whose twins are closed.
-func Single(fd int) Errno { return SetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0) }
+// LeaveReusePort ends what JoinReusePort made of fd, once the other members are
+// closed.
+func LeaveReusePort(fd int) Errno { return SetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0) }
 
-// bindLike binds twin as fd is bound.
-func bindLike(twin, fd, family int, device string) Errno {
+// bindLike binds member as fd is bound.
+func bindLike(member, fd, family int, device string) Errno {
 	options := [...][2]int{{unix.SOL_IP, unix.IP_FREEBIND}, {unix.SOL_IPV6, unix.IPV6_V6ONLY}}
 	for _, opt := range options[:1+btoi(family == AF_INET6)] {
 		v, errno := GetInt(fd, opt[0], opt[1])
 		if errno == 0 {
-			errno = SetInt(twin, opt[0], opt[1], v)
+			errno = SetInt(member, opt[0], opt[1], v)
 		}
 		if errno != 0 {
 			return errno
 		}
 	}
-	if device != "" && BindToDevice(twin, device) != nil {
+	if device != "" && BindToDevice(member, device) != nil {
 		return ENODEV
 	}
-	if errno := hostOnly(twin); errno != 0 {
+	if errno := hostOnly(member); errno != 0 {
 		return errno
 	}
 	var sa Sockaddr
 	errno := Sockname(fd, &sa)
 	if errno == 0 {
-		errno = SetInt(twin, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		errno = SetInt(member, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	}
 	if errno == 0 {
-		errno = Bind(twin, &sa)
+		errno = Bind(member, &sa)
 	}
 	return errno
 }
