@@ -56,7 +56,7 @@ func TestKernelSegmentsAlike(t *testing.T) {
 			c.make(f)
 			swapMACs(f.Bytes())
 			if !in.cuts(f.Offload.GSOType) {
-				t.Skip("this kernel does not cut it")
+				t.Skip("this kernel cuts no UDP of a tap (Linux 6.2)")
 			}
 			var count stats.Counters
 			in.SetCounters(&count)
