@@ -55,7 +55,7 @@ func TestBusyFlowYields(t *testing.T) {
 	r, srv := newRig(t), newServer(t, v4)
 	r.out(v4.datagram(20102, srv.port(), []byte("x")))
 	peer := srv.expect([]byte("x"))
-	sys.SetReceiveBuffer(r.u.rec[0].fd, wideBuffer)
+	r.widen()
 	const sent = 3 * maxRounds * recvRow
 	for range sent {
 		srv.reply([]byte("y"), peer)

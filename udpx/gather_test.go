@@ -184,6 +184,7 @@ func TestOrderIsKept(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		r, srv := newRig(t), newServer(t, s)
 		d, peer := r.from(srv, s, 20112)
+		r.widen()
 		sizes := []int{0, 1, 100, 1000, 1000, 1000, 1000, 1001, 9000, 30000, 65000}
 		for range 50 {
 			var ms []msg

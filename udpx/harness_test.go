@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
+	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard/flow"
@@ -101,6 +103,20 @@ func (s *server) reply(b []byte, to netip.AddrPort) {
 // have its port on the host, too.
 func (s side) datagram(from, to uint16, payload []byte) *guest.Datagram {
 	return &guest.Datagram{Src: s.guest, Dst: s.gateway, SrcPort: from, DstPort: to, Payload: payload}
+}
+
+// widen gives the first flow's socket room for all that a test sends at once,
+// which is more than most kernels' net.core.rmem_max.
+func (r *rig) widen() {
+	r.t.Helper()
+	fd := r.u.rec[0].fd
+	if syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, wideBuffer) == nil {
+		return
+	}
+	sys.SetReceiveBuffer(fd, wideBuffer)
+	if n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF); err != nil || n < 2*wideBuffer {
+		r.t.Skipf("a receive buffer of %d octets takes CAP_NET_ADMIN here: %d, %v", wideBuffer, n/2, err)
+	}
 }
 
 // out sends one batch of the guest's.
