@@ -174,7 +174,7 @@ func (p *parser) pastaOptions() []option {
 		{long: "no-copy-addrs", help: "deprecated: with --config-net, only one address", set: on(&a.NoCopyAddrs)},
 		{long: "ns-mac-addr", arg: "MAC", help: "Ethernet address of the tap; default is random", set: p.nsMAC},
 		{long: "host-lo-to-ns-lo", help: "let loopback connections arrive at loopback inside", set: on(&a.HostLoToNSLo)},
-		{long: "no-splice", help: "no bypass for local connections, all through the tap", set: on(&a.NoSplice)},
+		{long: "no-splice", help: "no bypass for local connections of -t and -u: through the tap", set: on(&a.NoSplice)},
 		{long: "splice-only", help: "only the bypass: forward loopback, and make no tap", set: on(&a.SpliceOnly)},
 	}
 	for i := range t {
