@@ -151,13 +151,21 @@ func TestPortsLeftOut(t *testing.T) {
 func TestFreebind(t *testing.T) {
 	b, _, remote := portsBed(t)
 	const later = "198.51.100.78"
-	s := forward(t, b, append(noForward, "--freebind", "-t", later+"/8000", "-t", "[2001:db8:1::78]/8000")...)
-	serveIn(t, s, "tcp", "who", ":8000")
+	var options []string
+	for _, o := range []string{"-t", "-u"} {
+		options = append(options, o, later+"/8000", o, "[2001:db8:1::78]/8000")
+	}
+	s := forward(t, b, append(append(options, "--freebind"), noForward[4:]...)...)
 	inHost(t, b, "ip", "addr", "add", later+"/24", "dev", bed.Link)
 	inHost(t, b, "ip", "addr", "add", "2001:db8:1::78/64", "dev", bed.Link, "nodad")
-	for _, ip := range []string{later, "2001:db8:1::78"} {
-		if a := ask(t, remote, "tcp", at(ip, 8000)); a.localPort() != 8000 {
-			t.Errorf("%s: %+v", ip, a)
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, s, network, "who", ":8000")
+		for _, ip := range []string{later, "2001:db8:1::78"} {
+			for range 8 { // by all shards
+				if a := ask(t, remote, network, at(ip, 8000)); a.localPort() != 8000 {
+					t.Errorf("%s by %s: %+v", ip, network, a)
+				}
+			}
 		}
 	}
 }

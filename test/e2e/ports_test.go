@@ -189,6 +189,20 @@ func TestAllPortsOfSeveralAddresses(t *testing.T) {
 	}
 }
 
+// TestAllLowPortsOfSeveralAddresses does so for ports that only a capability of the caller's opens.
+func TestAllLowPortsOfSeveralAddresses(t *testing.T) {
+	need(t, "setcap")
+	b, host, remote := portsBed(t)
+	argv := append([]string{"/usr/bin/env", withCapability(t, b)}, forwarding...)
+	s, err := b.Pasta(append(argv, specs("-t", []string{"127.0.0.1/all,~1-79,~82-65535", "::1/all,~1-79,~82-65535"})...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	serveIn(t, s, "tcp", "who", ":80", ":81")
+	wantPorts(t, host, remote, "tcp", merge(everywhere(80, 0), map[string]int{at(lo4, 80): 80, at(lo6, 80): 80, at(lo6, 81): 81}))
+}
+
 // TestPortsThatLeadToEachOther forwards all ports outwards and some inwards, to the loopback inside, where both would
 // meet; a port given to both is refused.
 func TestPortsThatLeadToEachOther(t *testing.T) {
