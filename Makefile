@@ -65,10 +65,11 @@ race: ready
 purego: ready
 	$(STATIC) test -tags purego -timeout 10m $(UNITS)
 
-arm64:
+arm64: ready
 	GOARCH=arm64 $(STATIC) build ./...
 	GOARCH=arm64 $(STATIC) vet ./...
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && GOARCH=arm64 $(STATIC) test -c -o "$$dir/" ./...
+	GOARCH=arm64 $(STATIC) test -exec qemu-aarch64 ./csum # its assembly
 
 fuzzseeds:
 	$(STATIC) test -run '^Fuzz' -timeout 5m $(UNITS)
