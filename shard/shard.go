@@ -325,8 +325,6 @@ func (s *Shard) expire() {
 
 func (s *Shard) flush() {
 	s.tcp.Flush()
-	s.udp.Flush()
-	s.ping.Flush()
 	s.relay.Flush()
 	s.env.Out.Flush()
 	s.noteActivity()

@@ -62,22 +62,22 @@ func TestInputNoAlloc(t *testing.T) {
 	c := r.conn()
 	noAlloc(t, "Input of data", func() {
 		for int32(c.edge-c.rcvNxt) < 30000 || c.blocked {
-			r.tcp.Flush()
+			r.flush()
 			r.Ready(r.tcp.Event)
 		}
 		p.input(r.tcp, wire.ACK, c.rcvNxt, g.Ack)
-		r.tcp.Flush()
+		r.flush()
 	})
 	p = newTemplate(g, 1)
 	noAlloc(t, "Input out of order", func() {
 		p.input(r.tcp, wire.ACK, c.rcvNxt+1, g.Ack)
 		p.input(r.tcp, wire.ACK, c.rcvNxt, g.Ack)
-		r.tcp.Flush()
+		r.flush()
 	})
 	noAlloc(t, "Input out of the window", func() {
 		p.input(r.tcp, wire.ACK, c.rcvNxt-5, g.Ack)
 		p.input(r.tcp, wire.RST, c.rcvNxt+5, g.Ack)
-		r.tcp.Flush()
+		r.flush()
 	})
 }
 
@@ -93,13 +93,13 @@ func TestTailNoAlloc(t *testing.T) {
 	noAlloc(t, "the tail", func() {
 		for int32(c.edge-c.rcvNxt) >= 20000 {
 			p.input(r.tcp, wire.ACK, c.rcvNxt, g.Ack)
-			r.tcp.Flush()
+			r.flush()
 		}
 		// What the host's end acknowledges may come with a later softirq.
 		for int32(c.edge-c.rcvNxt) < 20000 {
 			sys.Read(fd, buf)
 			r.Ready(r.tcp.Event)
-			r.tcp.Flush()
+			r.flush()
 		}
 	})
 	if r.Env.Count.TCPTailFrames == 0 {
@@ -137,10 +137,10 @@ func TestEventNoAlloc(t *testing.T) {
 				want := c.max + 3000
 				for c.max != want {
 					r.Ready(r.tcp.Event)
-					r.tcp.Flush()
+					r.flush()
 				}
 				p.input(r.tcp, wire.ACK, c.rcvNxt, c.max)
-				r.tcp.Flush()
+				r.flush()
 			})
 		}
 	})
@@ -156,7 +156,7 @@ func TestExpireNoAlloc(t *testing.T) {
 	noAlloc(t, "Expire", func() {
 		r.Advance(61 * time.Second)
 		r.tcp.Expire()
-		r.tcp.Flush()
+		r.flush()
 		p.input(r.tcp, wire.ACK, c.rcvNxt, c.una) // it lives
 		c.tries, c.moved = 0, r.Env.Now
 		r.tcp.Next()
@@ -181,9 +181,9 @@ func TestFlowNoAlloc(t *testing.T) {
 		for c.state != synRcvd {
 			r.Ready(r.tcp.Event)
 		}
-		r.tcp.Flush()
+		r.flush()
 		p.input(r.tcp, wire.ACK, g.Seq+1, c.max)
-		r.tcp.Flush()
+		r.flush()
 		p.input(r.tcp, wire.RST, c.rcvNxt, 0)
 		if fd, errno := sys.Accept(lfd, &sa); errno == 0 {
 			sys.Close(fd)
@@ -195,7 +195,7 @@ func TestFlowNoAlloc(t *testing.T) {
 		if !r.tcp.Accept(fd, in) {
 			t.Fatal("not accepted")
 		}
-		r.tcp.Flush()
+		r.flush()
 		r.tcp.endHost(&r.tcp.conns[0])
 	})
 	noAlloc(t, "a segment of no flow", func() { p.input(r.tcp, wire.ACK, 1, 1) })

@@ -103,7 +103,6 @@ func (t *TCP) Close() {
 		t.tellGuest(c)
 		t.endHost(c)
 	})
-	t.env.Out.Flush()
 }
 
 // queue puts c into the work list, once.
@@ -120,9 +119,9 @@ func (t *TCP) queue(c *conn) {
 	t.workEnd = c.slot + 1
 }
 
-// Flush settles every flow that something happened to in this pass, and sends
-// what was built. Flows that have more to do are settled again in the next
-// pass: see Next.
+// Flush settles every flow that something happened to in this pass; what it
+// builds is left in Env.Out. Flows that have more to do are settled again in the
+// next pass: see Next.
 func (t *TCP) Flush() {
 	slot := t.work
 	t.work, t.workEnd = 0, 0
@@ -132,7 +131,6 @@ func (t *TCP) Flush() {
 		c.queued = false
 		t.settle(c)
 	}
-	t.env.Out.Flush()
 }
 
 // settle does for one flow what was put off to the end of the pass.

@@ -58,6 +58,12 @@ func (r *rig) check() {
 	}
 }
 
+// flush ends a pass.
+func (r *rig) flush() {
+	r.tcp.Flush()
+	r.Env.Out.Flush()
+}
+
 func (r *rig) port() uint16 { return uint16(r.ln.Addr().(*net.TCPAddr).Port) }
 
 // dial makes the guest's end of a new connection to the listener.

@@ -92,7 +92,7 @@ func TestEventNoAlloc(t *testing.T) {
 				from += n
 			}
 			r.u.Event(tok, sys.EPOLLIN)
-			r.u.Flush()
+			r.Env.Out.Flush()
 		})
 		if n := r.Env.Count.UDPToGuest - before; n < 200*32 {
 			t.Errorf("only %d datagrams came in", n)
@@ -163,7 +163,7 @@ func TestFaultNoAlloc(t *testing.T) {
 		r.u.Input(batch)
 		r.u.Event(tok, sys.EPOLLERR)
 		r.u.Expire()
-		r.u.Flush()
+		r.Env.Out.Flush()
 	})
 	if n := r.Env.Count.UDPToHost; n < 200 {
 		t.Errorf("only %d datagrams went out", n)
@@ -189,7 +189,7 @@ func TestInboundNoAlloc(t *testing.T) {
 	noAlloc(t, "an inbound flow", func() {
 		k.Send(k.fd, 0)
 		r.u.Event(tok, sys.EPOLLIN)
-		r.u.Flush()
+		r.Env.Out.Flush()
 		r.u.drop(0)
 	})
 }

@@ -40,7 +40,7 @@ func TestLostDatagrams(t *testing.T) {
 		r.out(d)
 		fr := r.Datagram(d)
 		r.u.refused(&r.u.rec[0], &message{f: fr, frames: 1, to: 1, count: 1}, c.errno)
-		r.u.Flush()
+		r.Env.Out.Flush()
 		if n := r.Env.Count.Drops[c.why]; n != 1 || len(r.Sent) == 1 != c.icmp {
 			t.Errorf("%v: %d drops as %v, %d ICMP messages", c.errno, n, c.why, len(r.Sent))
 		}

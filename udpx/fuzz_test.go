@@ -35,7 +35,7 @@ func FuzzInput(f *testing.F) {
 		r.u.Input(frames)
 		for range 4 {
 			r.Ready(r.u.Event)
-			r.u.Flush()
+			r.Env.Out.Flush()
 		}
 		if n := r.Env.Pool.Size() - r.Env.Pool.Free(); n != r.Env.Out.Size() {
 			t.Fatalf("%d frames in use, want %d", n, r.Env.Out.Size())
@@ -91,7 +91,7 @@ func FuzzReceive(f *testing.F) {
 			srv.reply(pattern(1, n), peer)
 		}
 		r.Wait(r.u.Event)
-		r.u.Flush()
+		r.Env.Out.Flush()
 		limit := r.u.mtu() + wire.EthLen
 		for _, o := range r.Sent {
 			if o.Verdict != wire.OK && o.Verdict != wire.Fragment || !o.IPOK() {

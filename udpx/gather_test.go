@@ -92,7 +92,7 @@ func TestRowsBecomeSuperpackets(t *testing.T) {
 				d, peer := r.from(srv, s, 20110)
 				sent := srv.sendAll(c.sent, peer)
 				r.Wait(r.u.Event)
-				r.u.Flush()
+				r.Env.Out.Flush()
 				frames := r.Take()
 				if len(frames) != len(c.want) {
 					t.Fatalf("%d frames, want %d", len(frames), len(c.want))
@@ -146,7 +146,7 @@ func TestMergedJoinRuns(t *testing.T) {
 				d, peer := r.from(srv, s, 20111)
 				sent := srv.sendAll(c.sent, peer)
 				r.Wait(r.u.Event)
-				r.u.Flush()
+				r.Env.Out.Flush()
 				frames := r.Take()
 				if len(frames) > c.most {
 					t.Errorf("%d frames, want at most %d", len(frames), c.most)
@@ -205,7 +205,7 @@ func TestOrderIsKept(t *testing.T) {
 			for r.Env.Count.UDPToGuest < uint64(len(sent)) {
 				r.Wait(r.u.Event)
 			}
-			r.u.Flush()
+			r.Env.Out.Flush()
 			r.checkOrder(r.Take(), d, sent)
 		}
 	})
@@ -222,7 +222,7 @@ func TestFragmentsBetweenRuns(t *testing.T) {
 		d, peer := r.from(srv, s, 20113)
 		sent := srv.sendAll(join(times(3, 1000), times(2, 3000), times(3, 1000), single(65507), times(2, 7)), peer)
 		r.Wait(r.u.Event)
-		r.u.Flush()
+		r.Env.Out.Flush()
 		r.checkRun(take(r), d, sent[:3])
 		r.expectDatagram(back(d, sent[3]), 1500)
 		r.expectDatagram(back(d, sent[4]), 1500)
@@ -255,7 +255,7 @@ func TestStrayEndsRun(t *testing.T) {
 	c.sendAll(times(2, 1000), peer) // nobody's
 	last := a.sendAll(times(4, 1000), peer)
 	r.Wait(r.u.Event)
-	r.u.Flush()
+	r.Env.Out.Flush()
 	frames := r.Take()
 	if len(frames) != 3 {
 		t.Fatalf("%d frames, want 3", len(frames))
@@ -290,7 +290,7 @@ func TestListenerRow(t *testing.T) {
 				p.reply(sent[i], to("127.0.0.1", port))
 			}
 			r.Wait(r.u.Event)
-			r.u.Flush()
+			r.Env.Out.Flush()
 			frames := r.Take()
 			ofA := 0
 			for ofA < len(frames) && frames[ofA].H.SrcPort == a.port() {
@@ -327,7 +327,7 @@ func TestGatherNoAlloc(t *testing.T) {
 				from += n
 			}
 			r.u.Event(tok, sys.EPOLLIN)
-			r.u.Flush()
+			r.Env.Out.Flush()
 		})
 		if n := r.Env.Count.UDPToGuest; n < 200*30 || frames > int(n)/10 {
 			t.Errorf("%d datagrams came in, in %d frames", n, frames)

@@ -128,7 +128,7 @@ func (r *rig) out(ds ...*guest.Datagram) {
 		batch = append(batch, r.Datagram(d))
 	}
 	r.u.Input(batch)
-	r.u.Flush()
+	r.Env.Out.Flush()
 	if used := r.u.env.Pool.Size() - r.u.env.Pool.Free(); used != fs {
 		r.t.Fatalf("%d frames in use after Input, %d before", used, fs)
 	}
@@ -139,7 +139,7 @@ func (r *rig) in() guest.Out {
 	r.t.Helper()
 	for len(r.Sent) == 0 {
 		r.Wait(r.u.Event)
-		r.u.Flush()
+		r.Env.Out.Flush()
 	}
 	o := r.Sent[0]
 	r.Sent = r.Sent[1:]

@@ -169,7 +169,7 @@ func TestStrayDatagrams(t *testing.T) {
 			}
 			r.u.Event(tok, bits)
 		})
-		r.u.Flush()
+		r.Env.Out.Flush()
 		o := r.in()
 		r.check(&o, back(v4.datagram(port, b.port(), nil), []byte("new peer")))
 		if r.u.Len() != 2 {
@@ -249,7 +249,7 @@ func TestUnansweredPeer(t *testing.T) {
 	for r.Env.Count.Drops[stats.BadSource] == 1 {
 		r.Wait(r.u.Event)
 	}
-	r.u.Flush()
+	r.Env.Out.Flush()
 	if len(r.Take()) != 0 {
 		t.Error("let in")
 	}

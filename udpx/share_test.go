@@ -178,7 +178,7 @@ func TestSharedNoAlloc(t *testing.T) {
 			batch[i] = r.Frame(raw4, off)
 		}
 		r.u.Input(batch)
-		r.u.Flush()
+		r.Env.Out.Flush()
 		drain.drain()
 	})
 	r.wantShared(id, 1)

@@ -193,10 +193,6 @@ func (u *UDP) lifetime(r *record) int64 {
 	return u.idle
 }
 
-// Flush does what a pass of the shard's loop leaves to its end: it sends what
-// was built for the guest.
-func (u *UDP) Flush() { u.env.Out.Flush() }
-
 // Close ends all flows and stops listening.
 func (u *UDP) Close() {
 	for i := range u.listeners {

@@ -180,6 +180,7 @@ func (m *machine) pass(events []sys.Event) {
 	m.tcp.Input(in.Frames())
 	m.tcp.Expire()
 	m.tcp.Flush()
+	m.env.Out.Flush()
 }
 
 // onHost runs f on the host's thread.

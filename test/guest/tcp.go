@@ -127,6 +127,7 @@ func (c *TCP) Pass() {
 	c.G.T.Helper()
 	c.X.Expire()
 	c.X.Flush()
+	c.G.Env.Out.Flush()
 	for _, o := range c.G.Take() {
 		if s, ok := c.read(o); ok {
 			c.Got = append(c.Got, s)

@@ -94,10 +94,6 @@ func (p *Ping) Len() int { return p.table.Len() }
 // Next is when Expire should be called; ok is false when there is no flow.
 func (p *Ping) Next() (at int64, ok bool) { return p.wheel.Next() }
 
-// Flush does what a pass of the shard's loop leaves to its end: it sends what
-// was built for the guest.
-func (p *Ping) Flush() { p.env.Out.Flush() }
-
 // Close ends all flows.
 func (p *Ping) Close() { p.table.All(p.drop) }
 

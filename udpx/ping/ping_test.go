@@ -48,7 +48,7 @@ func (r *rig) out(es ...*guest.Echo) {
 		batch = append(batch, r.Echo(e))
 	}
 	r.p.Input(batch)
-	r.p.Flush()
+	r.Env.Out.Flush()
 	if n := r.Env.Pool.Size() - r.Env.Pool.Free(); n != r.Env.Out.Size() {
 		r.t.Fatalf("%d frames in use after Input, want %d", n, r.Env.Out.Size())
 	}
@@ -58,7 +58,7 @@ func (r *rig) in() guest.Out {
 	r.t.Helper()
 	for len(r.Sent) == 0 {
 		r.Wait(r.p.Event)
-		r.p.Flush()
+		r.Env.Out.Flush()
 	}
 	o := r.Sent[0]
 	r.Sent = r.Sent[1:]
@@ -323,7 +323,7 @@ func TestStaleToken(t *testing.T) {
 	r.p.drop(tok.Slot())
 	r.out(s.echo(2, 1, nil))
 	r.p.Event(tok, sys.EPOLLIN|sys.EPOLLERR)
-	if r.p.Flush(); len(r.Sent) != 0 {
+	if r.Env.Out.Flush(); len(r.Sent) != 0 {
 		t.Error("stale event served")
 	}
 }
@@ -353,7 +353,7 @@ func TestEchoNoAlloc(t *testing.T) {
 			r.p.Input(batch)
 			r.p.Event(tok, sys.EPOLLIN)
 			r.p.Expire()
-			r.p.Flush()
+			r.Env.Out.Flush()
 		}
 		run()
 		if n := testing.AllocsPerRun(200, run); n != 0 {
@@ -393,7 +393,7 @@ func FuzzInput(f *testing.F) {
 		}
 		r.p.Input([]*ring.Frame{fr})
 		r.Ready(r.p.Event)
-		r.p.Flush()
+		r.Env.Out.Flush()
 		if n := r.Env.Pool.Size() - r.Env.Pool.Free(); n != r.Env.Out.Size() {
 			t.Fatalf("%d frames in use, want %d", n, r.Env.Out.Size())
 		}
