@@ -1,6 +1,5 @@
-// Package csum computes the Internet checksum of RFC 1071: whole sums, partial sums, pseudo-headers
-// and incremental updates (RFC 1624). It owns no state, allocates nothing, and every function may be
-// called from any goroutine.
+// Package csum computes the Internet checksum of RFC 1071: whole sums, partial sums and
+// pseudo-headers. It owns no state, allocates nothing, and every function may be called from any goroutine.
 //
 // # Words
 //
