@@ -42,9 +42,10 @@ type listener struct {
 }
 
 // Listen serves the bound UDP socket fd until Unlisten(id). The descriptor stays
-// the caller's; several shards may serve the same one, or one each of a
-// SO_REUSEPORT group. A socket that is bound with SO_REUSEADDR may join flows
-// that the guest has on the port already.
+// the caller's. One shard serves a socket (for the order of datagrams: see
+// package relay); the shards may have one each of a SO_REUSEPORT group. A socket
+// that is bound with SO_REUSEADDR may join flows that the guest has on the port
+// already.
 func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 	n := listener{Listener: l, fd: fd}
 	if err := n.describe(); err != nil {
@@ -62,9 +63,7 @@ func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 	id = u.place()
 	n.id, n.gen = id, u.listeners[id].gen
 	tok := flow.NewToken(flow.KindListenUDP, n.gen, id)
-	// Level-triggered and exclusive: shards that share the socket are not
-	// all woken by one datagram.
-	if errno := u.env.Epoll.Add(fd, sys.EPOLLIN|sys.EPOLLEXCLUSIVE, uint64(tok)); errno != 0 {
+	if errno := u.env.Epoll.Add(fd, sys.EPOLLIN, uint64(tok)); errno != 0 {
 		u.vacant = append(u.vacant, id)
 		return 0, fmt.Errorf("watch listening socket: %w", errno)
 	}
@@ -172,7 +171,11 @@ func (u *UDP) accept(tok flow.Token, bits uint32) {
 func (u *UDP) inbound(l *listener, i int) {
 	ip, port, scope, ok := u.recv.From(i).Inet()
 	peer := wire.Addr(ip)
-	if !ok || u.recv.Truncated(i) {
+	switch {
+	case !ok:
+		u.env.Count.Drop(stats.Malformed)
+		return
+	case u.recv.Truncated(i):
 		u.env.Count.Drop(stats.TooLong)
 		return
 	}

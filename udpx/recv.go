@@ -81,7 +81,9 @@ func (u *UDP) deliver(r *record, slot int32, n int) (octets int) {
 		octets += u.recv.Len(i)
 		ip, port, _, ok := u.recv.From(i).Inet()
 		switch {
-		case !ok || u.recv.Truncated(i):
+		case !ok:
+			u.env.Count.Drop(stats.Malformed)
+		case u.recv.Truncated(i):
 			u.env.Count.Drop(stats.TooLong)
 		case wire.Addr(ip) == r.peer && port == r.peerPort:
 			u.emit(&r.hdr, i)

@@ -22,7 +22,7 @@ const (
 	HandoffFull                // the ring to the owning shard was full
 	TapFull                    // the tap took no more
 	TapError                   // the tap refused a frame
-	NoFlow                     // a segment of no flow, answered with RST
+	NoFlow                     // a segment, datagram or reply of no flow (TCP answers with a RST)
 	OutOfWindow                // a segment outside the window
 	BadOption                  // malformed TCP options
 	SocketFull                 // a datagram the socket did not take
@@ -54,7 +54,7 @@ type Counters struct {
 	UDPOpened, UDPClosed           uint64
 	UDPToHost, UDPToGuest          uint64 // datagrams
 	PingOpened, PingClosed         uint64
-	Spliced                        uint64 // connections that bypassed the tap
+	Spliced                        uint64 // connections and UDP flows that bypass the tap
 	SplicedBytes                   uint64 // octets of TCP ones, both ways
 
 	HandedOut, HandedIn uint64 // frames of flows that other shards own

@@ -113,7 +113,11 @@ func (r *Relay) take(id int32, in *sys.RecvRow, n int, all bool) (taken uint64) 
 			continue
 		}
 		taken |= 1 << i
-		if !ok || in.Truncated(i) {
+		if !ok {
+			r.env.Count.Drop(stats.Malformed)
+			continue
+		}
+		if in.Truncated(i) {
 			r.env.Count.Drop(stats.TooLong)
 			continue
 		}
