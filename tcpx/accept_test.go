@@ -41,7 +41,10 @@ func (r *rig) inbound() (*guest.TCP, *net.TCPConn) {
 	sys.SetNonblock(fd)
 	g := r.dial()
 	g.Port, g.RemotePort = 8080, uint16(client.LocalAddr().(*net.TCPAddr).Port)
-	if !r.tcp.Accept(fd, Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port}) {
+	r.wrapSoon(g)
+	before := r.tcp.Len()
+	r.tcp.Accept(fd, Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port})
+	if r.tcp.Len() != before+1 {
 		r.t.Fatal("not accepted")
 	}
 	return g, client
@@ -161,14 +164,15 @@ func TestAcceptTaken(t *testing.T) {
 		t.Fatal(errno)
 	}
 	in := Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port}
-	if r.tcp.Accept(fd, in) || r.tcp.Len() != 1 {
+	if r.tcp.Accept(fd, in); r.tcp.Len() != 1 {
 		t.Error("two flows between the same ends")
 	}
 	if sys.Close(fd) != sys.EBADF {
 		t.Error("socket left open")
 	}
 	in.Guest = wire.Addr{}
-	if fd, _ = sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP); r.tcp.Accept(fd, in) {
+	fd, _ = sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	if r.tcp.Accept(fd, in); r.tcp.Len() != 1 || sys.Close(fd) != sys.EBADF {
 		t.Error("flow to nowhere")
 	}
 }

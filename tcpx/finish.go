@@ -15,8 +15,8 @@ const drainLimit = 5 * 60e9
 
 // timeWaitTime is how long a flow that we ended first is remembered, to answer
 // a guest that repeats its FIN. The tap hardly loses frames and reorders none
-// for longer than a pass, so the two minutes of RFC 9293 section 3.4.2 have no
-// object here.
+// for longer than a pass, so waiting for twice the MSL of two minutes (RFC
+// 9293 section 3.4.2) would serve nothing here.
 const timeWaitTime = 1e9
 
 // finished ends the flow when both FINs are acknowledged; the kernel delivers

@@ -292,15 +292,14 @@ func (t *TCP) establish(c *conn, s *segment) {
 }
 
 // Accept starts a flow for a connection that a listener has accepted. fd is
-// the flow's from then on; false means that there will be none, and fd is
-// closed with a RST.
-func (t *TCP) Accept(fd int, in Inbound) bool {
+// the flow's from then on; if there can be none it is closed with a RST.
+func (t *TCP) Accept(fd int, in Inbound) {
 	key := flow.Key{Guest: in.Guest, Remote: in.Peer, GuestPort: in.GuestPort, RemotePort: in.PeerPort, Proto: wire.ProtoTCP}
 	hash := t.table.Hash(&key)
 	c := t.newInbound(&key, hash)
 	if c == nil {
 		sys.Reset(fd)
-		return false
+		return
 	}
 	c.fd = int32(fd)
 	c.state, c.max, c.nxt = synSent, c.una+1, c.una+1
@@ -309,10 +308,9 @@ func (t *TCP) Accept(fd int, in Inbound) bool {
 	if t.watch(c) != 0 {
 		t.env.Count.Drop(stats.NoSocket)
 		t.endHost(c)
-		return false
+		return
 	}
 	t.sendSYN(c)
-	return true
 }
 
 // newInbound makes the record of an inbound flow. A finished flow between the

@@ -154,10 +154,6 @@ func (u *UDP) probe() {
 	u.gro = sys.GroDatagrams(fd) == 0
 }
 
-// Offloads tells whether rows of datagrams are sent (UDP_SEGMENT) and received
-// (UDP_GRO) as one.
-func (u *UDP) Offloads() (segment, gro bool) { return u.segment, u.gro }
-
 // Len is the number of flows.
 func (u *UDP) Len() int { return u.table.Len() }
 

@@ -32,11 +32,8 @@ func NewTable(capacity int, seed *Seed) *Table {
 // Hash is the table's hash of k, to be passed to the other methods.
 func (t *Table) Hash(k *Key) uint64 { return t.seed.Hash(k) }
 
-// Len is the number of flows, Cap the most there can be.
+// Len is the number of flows.
 func (t *Table) Len() int { return t.used }
-
-// Cap is the most flows the table can hold.
-func (t *Table) Cap() int { return len(t.keys) }
 
 // Find returns the slot of k, or -1.
 func (t *Table) Find(k *Key, hash uint64) int32 {

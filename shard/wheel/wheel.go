@@ -23,7 +23,7 @@ const (
 type node struct {
 	next, prev int32
 	at         int64 // deadline, in ticks
-	place      int32 // level*places + place, or none
+	place      int32 // 1 + index into head; 0: not armed
 }
 
 // Wheel holds at most one deadline for each id.
@@ -77,9 +77,6 @@ func (w *Wheel) Cancel(id int32) {
 	}
 	n.place = 0
 }
-
-// Armed tells whether id has a deadline.
-func (w *Wheel) Armed(id int32) bool { return w.nodes[id].place != 0 }
 
 // insert links id, whose at is later than now, into its place.
 func (w *Wheel) insert(id int32) {
