@@ -80,37 +80,37 @@ func (t *TCP) limitHold(c *conn) {
 	}
 }
 
-// Acknowledgments that wait for an answer. A request is worth no segment of its
+// Acknowledgments that wait for an answer, as in Linux's pingpong mode. A request is worth no segment of its
 // own if the answer comes at once and carries the acknowledgment; RFC 9293
 // section 3.8.6.3 allows half a second of waiting, Linux takes 40 ms. A server
 // among hundreds of connections answers each one in milliseconds.
 const (
 	// answerTime is how soon an answer must follow to be waited for.
 	answerTime = 20e6
-	// chatSure is how many quick answers in a row it takes to wait for the
-	// next; a wait in vain costs chatMiss of them.
-	chatSure, chatMiss = 4, 32
+	// pingpongOn is how many quick answers in a row it takes to wait for the
+	// next; a wait in vain costs pingpongPenalty of them.
+	pingpongOn, pingpongPenalty = 4, 32
 )
 
-// answers is called when octets go to the guest: were they a quick answer?
-func (t *TCP) answers(c *conn) {
-	if t.env.Now-c.took < answerTime && c.chat < chatSure {
-		c.chat++
+// noteReply is called when octets go to the guest: were they a quick answer?
+func (t *TCP) noteReply(c *conn) {
+	if t.env.Now-c.lastTaken < answerTime && c.pingpong < pingpongOn {
+		c.pingpong++
 	}
 }
 
-// mayWait tells whether the acknowledgment of a small request should wait for
+// delayAck tells whether the acknowledgment of a small request should wait for
 // the answer.
-func (t *TCP) mayWait(c *conn) bool {
+func (t *TCP) delayAck(c *conn) bool {
 	now := t.env.Now
-	if c.chat < chatSure || c.guestFIN || c.rcvNxt-c.rcvAck >= uint32(c.mss) || t.windowMoved(c) {
+	if c.pingpong < pingpongOn || c.guestFIN || c.rcvNxt-c.rcvAck >= uint32(c.mss) || t.windowMoved(c) {
 		return false
 	}
 	if c.delayedAt == 0 {
 		c.delayedAt = now
 	}
 	if now-c.delayedAt >= answerTime {
-		c.chat = -chatMiss
+		c.pingpong = -pingpongPenalty
 		return false
 	}
 	c.ackAt = earliest(c.ackAt, c.delayedAt+answerTime)
@@ -120,7 +120,7 @@ func (t *TCP) mayWait(c *conn) bool {
 // acknowledge sends one acknowledgment if the guest should hear something.
 func (t *TCP) acknowledge(c *conn) {
 	switch {
-	case c.ackNow, c.ackTo != c.rcvAck && !t.mayWait(c), c.ackTo == c.rcvAck && t.windowMoved(c):
+	case c.ackNow, c.ackTo != c.rcvAck && !t.delayAck(c), c.ackTo == c.rcvAck && t.windowMoved(c):
 		t.sendControl(c, wire.ACK, c.max, nil)
 	}
 	if c.tail == nil && !c.guestFIN && c.edge-c.rcvNxt < uint32(c.mss) {

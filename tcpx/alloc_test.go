@@ -158,7 +158,7 @@ func TestExpireNoAlloc(t *testing.T) {
 		r.tcp.Expire()
 		r.flush()
 		p.input(r.tcp, wire.ACK, c.rcvNxt, c.una) // it lives
-		c.tries, c.moved = 0, r.Env.Now
+		c.tries, c.lastData = 0, r.Env.Now
 		r.tcp.Next()
 	})
 	if r.tcp.Len() != 1 {

@@ -33,34 +33,34 @@ type conn struct {
 	queued   bool // in the work list
 
 	// Of the host socket.
-	readable bool // octets or the end may be there to peek
-	rdhup    bool // the end of the stream is there, behind what can be peeked
-	urgent   bool // urgent data: short reads do not mean that all was read
-	blocked  bool // it refused octets: EPOLLOUT follows
-	failed   bool // it failed, and the guest must be told: what was readable goes first
-	cut      bool // it failed without a FIN before that: its end is none
-	rest     bool // when octets last left it, others remained
-	shut     bool // our FIN went to it: shutdown(SHUT_WR)
-	lowRTT   bool // its path is so short that reflecting is not worth while
+	readable   bool // octets or the end may be there to peek
+	rdhup      bool // the end of the stream is there, behind what can be peeked
+	urgent     bool // urgent data: short reads do not mean that all was read
+	blocked    bool // it refused octets: EPOLLOUT follows
+	failed     bool // it failed, and the guest must be told: what was readable goes first
+	cut        bool // it failed without a FIN before that: its end is none
+	partialSkb bool // when octets last left it, others remained, maybe of one segment
+	shut       bool // our FIN went to it: shutdown(SHUT_WR)
+	lowRTT     bool // its path is so short that reflecting is not worth while
 
 	// Of the guest.
-	sackOK    bool
-	scaled    bool // both ends offered a window scale
-	guestFIN  bool // its FIN is taken: it lies just before rcvNxt
-	finSent   bool // our FIN is out, at finSeq
-	finFirst  bool // it went out before the guest's was taken
-	ackNow    bool // acknowledge at the end of this pass, whatever else
-	recovered bool // fast retransmission lasts until una passes recover
-	asked     bool // a keepalive probe is out and unanswered
-	peerAlive bool // SO_KEEPALIVE is on, as the guest's own probes asked
+	sackOK      bool
+	scaled      bool // both ends offered a window scale
+	guestFIN    bool // its FIN is taken: it lies just before rcvNxt
+	finSent     bool // our FIN is out, at finSeq
+	finFirst    bool // it went out before the guest's was taken
+	ackNow      bool // acknowledge at the end of this pass, whatever else
+	inRecovery  bool // fast retransmission lasts until una passes recoverTo
+	probeOut    bool // a keepalive probe is out and unanswered
+	keepaliveOn bool // SO_KEEPALIVE is on, as the guest's own probes asked
 
 	guestScale, scale uint8 // shift counts: the guest's, and ours if scaled
 	dupAcks           uint8
 	tries             uint8 // expiries of the retransmission timer in a row
-	chat              int8  // how sure it is that answers carry acknowledgments: see ack.go
+	pingpong          int8  // how sure it is that answers carry acknowledgments: see ack.go
 	probes            uint8 // keepalive probes unanswered in a row
 	strayLen          uint8 // frames in strays
-	turns             uint8 // how often consume was left alone
+	deferrals         uint8 // how often consume was left alone
 
 	mss   uint16 // payload of the largest segment the guest takes
 	chunk uint16 // payload of the frames we build: many segments
@@ -77,12 +77,13 @@ type conn struct {
 
 	// To the guest. una is acknowledged, nxt the next to send, max the
 	// highest ever sent: una <= nxt <= max.
-	una, nxt, max   uint32
-	finSeq, recover uint32
-	wnd, maxWnd     uint32 // the guest's window, and the greatest it ever gave
-	wl1, wl2        uint32 // seq and ack of the segment wnd came with
-	cwnd            uint32 // after a timeout, how much may be in flight; 0: wnd
-	consume         uint32 // acknowledged octets still in the socket
+	una, nxt, max uint32
+	finSeq        uint32
+	recoverTo     uint32 // RFC 6582 calls it recover
+	wnd, maxWnd   uint32 // the guest's window, and the greatest it ever gave
+	wl1, wl2      uint32 // seq and ack of the segment wnd came with
+	cwnd          uint32 // after a timeout, how much may be in flight; 0: wnd
+	consume       uint32 // acknowledged octets still in the socket
 
 	rtt  int64 // of the host's path, in nanoseconds
 	held hold
@@ -90,9 +91,9 @@ type conn struct {
 	// Deadlines (Env.Now; 0: none). armed is what the wheel has.
 	rtxAt, ackAt, idleAt, rttAt, armed int64
 	delayedAt                          int64 // since when an acknowledgment waits for an answer to ride on
-	heard                              int64 // when the guest last sent anything
-	moved                              int64 // when data last moved, either way
-	took                               int64 // when data was last taken
+	lastHeard                          int64 // when the guest last sent anything
+	lastData                           int64 // when data last moved, either way
+	lastTaken                          int64 // when data was last taken
 
 	// Headers made with the flow: see header.go.
 	ipSum, l4Sum uint32

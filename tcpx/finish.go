@@ -61,7 +61,7 @@ func (t *TCP) guestGone(c *conn) {
 		t.endHost(c)
 		return
 	}
-	c.state, c.moved = draining, t.env.Now
+	c.state, c.lastData = draining, t.env.Now
 	c.rtxAt, c.ackAt, c.idleAt = 0, 0, t.env.Now+keepaliveAfter
 	t.queue(c)
 }
@@ -73,10 +73,10 @@ func (t *TCP) drain(c *conn) {
 	before := c.tailLen
 	t.sendTail(c)
 	if c.tailLen != before {
-		c.moved = t.env.Now
+		c.lastData = t.env.Now
 	}
 	switch {
-	case c.shut, c.failed, t.env.Now-c.moved >= drainLimit:
+	case c.shut, c.failed, t.env.Now-c.lastData >= drainLimit:
 		t.endHost(c)
 	default:
 		swallow(c)

@@ -32,7 +32,7 @@ func (t *TCP) newConn(key *flow.Key, hash uint64, mac *wire.MAC) *conn {
 	c.reset()
 	now := t.env.Now
 	c.setHeader(mac, &t.env.Rules.OurMAC, &endpoints{key.Remote, key.Guest, key.RemotePort, key.GuestPort})
-	c.heard, c.moved = now, now
+	c.lastHeard, c.lastData = now, now
 	c.allowance = firstAllowance
 	iss := t.initialSeq(key)
 	c.una, c.nxt, c.max = iss, iss, iss
@@ -41,9 +41,9 @@ func (t *TCP) newConn(key *flow.Key, hash uint64, mac *wire.MAC) *conn {
 	return c
 }
 
-// wayLooks bounds how many flows of a full table are looked at for one that may
-// make way.
-const wayLooks = 64
+// maxEvictScan bounds how many flows of a full table are looked at for one that
+// may make way.
+const maxEvictScan = 64
 
 // insert takes a slot for key. In a full table a flow in TIME-WAIT makes way for
 // it: many short connections within timeWaitTime would else be refused where
@@ -52,11 +52,11 @@ func (t *TCP) insert(key *flow.Key, hash uint64) int32 {
 	if slot := t.table.Insert(key, hash); slot >= 0 {
 		return slot
 	}
-	for range min(wayLooks, len(t.conns)) {
-		if t.hand++; t.hand >= len(t.conns) {
-			t.hand = 0
+	for range min(maxEvictScan, len(t.conns)) {
+		if t.evictHand++; t.evictHand >= len(t.conns) {
+			t.evictHand = 0
 		}
-		if c := &t.conns[t.hand]; c.state == timeWait {
+		if c := &t.conns[t.evictHand]; c.state == timeWait {
 			t.remove(c)
 			return t.table.Insert(key, hash)
 		}

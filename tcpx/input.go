@@ -40,7 +40,7 @@ func (t *TCP) input(f *ring.Frame) (kept bool) {
 	t.lastKey, t.lastSlot = key, slot
 	c := &t.conns[slot]
 	s := readSegment(f.Bytes(), &f.H)
-	c.heard, c.probes, c.asked = t.env.Now, 0, false
+	c.lastHeard, c.probes, c.probeOut = t.env.Now, 0, false
 	switch c.state {
 	case open:
 		return t.inOpen(c, f, &s)
@@ -206,13 +206,13 @@ func (t *TCP) advance(c *conn, s *segment) {
 			c.cwnd = 0
 		}
 	}
-	c.moved, c.dupAcks, c.tries = t.env.Now, 0, 0
+	c.lastData, c.dupAcks, c.tries = t.env.Now, 0, 0
 	c.rtxAt = 0
 	if c.max != c.una {
 		c.rtxAt = t.env.Now + rto(0)
 	}
 	t.queue(c)
-	if c.recovered {
+	if c.inRecovery {
 		t.partialAck(c, s)
 	}
 }

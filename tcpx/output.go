@@ -104,7 +104,7 @@ func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 // octets. push and fin go to the last of them.
 func (t *TCP) sendPeeked(c *conn, n int, push, fin bool) {
 	s := outSegment{flags: wire.ACK}
-	t.answers(c)
+	t.noteReply(c)
 	t.stamp(c, &s)
 	frames := 0
 	for left := n; left > 0; frames++ {
@@ -134,7 +134,7 @@ func (t *TCP) noteSent(c *conn) {
 	if wire.SeqLT(c.max, c.nxt) {
 		c.max = c.nxt
 	}
-	c.moved = t.env.Now
+	c.lastData = t.env.Now
 	if c.rtxAt == 0 {
 		c.rtxAt = t.env.Now + rto(c.tries)
 	}

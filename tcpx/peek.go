@@ -109,18 +109,18 @@ func (t *TCP) peekInto(c *conn, room uint32) (n, asked int, errno sys.Errno) {
 // segments, and nothing else: a piece of a large segment holds its whole memory,
 // and the remote's window may then never open again.
 const (
-	mostLeft  = 4 << 10
-	mostTurns = 24
+	maxUndiscarded = 4 << 10
+	maxDeferrals   = 24
 )
 
-// tidy is discard for a flow that goes on, after everything there was to peek
-// has been sent.
-func (t *TCP) tidy(c *conn) {
+// maybeDiscard is discard for a flow that goes on, after everything there was to
+// peek has been sent.
+func (t *TCP) maybeDiscard(c *conn) {
 	if c.consume == 0 {
 		return
 	}
-	c.turns++
-	few := c.consume+c.flight() < mostLeft && c.turns < mostTurns && !c.readable && !c.rest
+	c.deferrals++
+	few := c.consume+c.flight() < maxUndiscarded && c.deferrals < maxDeferrals && !c.readable && !c.partialSkb
 	if few && !c.rdhup && !c.finSent && !c.urgent {
 		return
 	}
@@ -131,7 +131,7 @@ func (t *TCP) tidy(c *conn) {
 // whether that may leave a piece of a segment behind.
 func (t *TCP) discard(c *conn) {
 	if c.consume != 0 {
-		c.turns, c.rest = 0, c.flight() != 0 || c.readable
+		c.deferrals, c.partialSkb = 0, c.flight() != 0 || c.readable
 	}
 	for c.consume > 0 {
 		n, errno := sys.Discard(int(c.fd), int(c.consume))

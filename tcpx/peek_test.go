@@ -20,7 +20,7 @@ func TestSmallAnswersStayForAWhile(t *testing.T) {
 func smallAnswers(t *testing.T, r *rig) {
 	g, host := r.open()
 	left := 0
-	for range 2 * mostTurns {
+	for range 2 * maxDeferrals {
 		host.Write([]byte("answer"))
 		s := g.Next()
 		for len(s.Data) == 0 { // an acknowledgment
@@ -32,7 +32,7 @@ func smallAnswers(t *testing.T, r *rig) {
 		readAll(t, host, 6)
 		left = max(left, int(r.conn().consume))
 	}
-	least, most := 2*6, (mostTurns-1)*6
+	least, most := 2*6, (maxDeferrals-1)*6
 	if !r.tcp.peeker.offsets(r.conn()) { // asked for, or a kernel before 6.9
 		least, most = 0, 0
 	}

@@ -39,7 +39,7 @@ func (t *TCP) takeNext(c *conn, f *ring.Frame, s *segment) (kept bool) {
 		}
 		kept = c.tailEnd == f
 		c.rcvNxt += n
-		c.moved, c.took = t.env.Now, t.env.Now
+		c.lastData, c.lastTaken = t.env.Now, t.env.Now
 		c.allowance = min(t.maxTail, c.allowance+2*n)
 	}
 	if skip > 0 || drop > 0 {

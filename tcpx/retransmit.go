@@ -115,7 +115,7 @@ func (t *TCP) expired(c *conn) {
 func (t *TCP) goBack(c *conn) {
 	t.env.Count.TCPRetransmits++
 	t.discard(c)
-	c.nxt, c.cwnd, c.recovered, c.dupAcks = c.una, uint32(c.chunk), false, 0
+	c.nxt, c.cwnd, c.inRecovery, c.dupAcks = c.una, uint32(c.chunk), false, 0
 	t.peeker.seek(c)
 	c.readable = !c.finSent || c.una != c.finSeq
 	c.rtxAt = t.env.Now + rto(c.tries)
@@ -138,7 +138,7 @@ func (t *TCP) probeWindow(c *conn) {
 // window: an old sequence number and no data. It ends the flow and returns
 // false when too many in a row got no answer.
 func (t *TCP) probe(c *conn) bool {
-	if c.asked {
+	if c.probeOut {
 		c.probes++
 	}
 	if c.probes >= deadProbes {
@@ -146,7 +146,7 @@ func (t *TCP) probe(c *conn) bool {
 		return false
 	}
 	t.readdress(c)
-	c.asked = true
+	c.probeOut = true
 	t.sendControl(c, wire.ACK, c.una-1, nil)
 	return true
 }
@@ -168,30 +168,30 @@ func (t *TCP) idle(c *conn) {
 		t.queue(c)
 		return
 	}
-	if now-c.moved >= idleLimit {
+	if now-c.lastData >= idleLimit {
 		t.abort(c)
 		return
 	}
-	if quiet := now - c.heard; quiet < keepaliveAfter {
-		c.idleAt = c.heard + keepaliveAfter
+	if quiet := now - c.lastHeard; quiet < keepaliveAfter {
+		c.idleAt = c.lastHeard + keepaliveAfter
 		return
 	}
-	wasAsked := c.asked
+	wasAsked := c.probeOut
 	if !t.probe(c) {
 		return
 	}
 	c.idleAt = now + keepaliveAfter
 	if !wasAsked {
-		c.idleAt = now + max(keepaliveAfter, min(now-c.moved, keepaliveMost))
+		c.idleAt = now + max(keepaliveAfter, min(now-c.lastData, keepaliveMost))
 	}
 }
 
 // guestProbes notes that the guest asks for a sign of life: it means to keep
 // the connection, and wants to know of a remote that is gone.
 func (t *TCP) guestProbes(c *conn) {
-	c.moved = t.env.Now
-	if !c.peerAlive {
-		c.peerAlive = true
+	c.lastData = t.env.Now
+	if !c.keepaliveOn {
+		c.keepaliveOn = true
 		sys.SetInt(int(c.fd), sys.SOL_SOCKET, sys.SO_KEEPALIVE, 1)
 	}
 }
@@ -199,21 +199,21 @@ func (t *TCP) guestProbes(c *conn) {
 // duplicateAck counts acknowledgments that say nothing new while octets are in
 // flight: the third means that some were lost (RFC 5681 section 3.2).
 func (t *TCP) duplicateAck(c *conn, s *segment) {
-	if c.recovered || c.nxt != c.max || c.wnd == 0 {
+	if c.inRecovery || c.nxt != c.max || c.wnd == 0 {
 		return // with a closed window they answer our questions
 	}
 	if c.dupAcks++; c.dupAcks < 3 {
 		return
 	}
-	c.recovered, c.recover = true, c.max
+	c.inRecovery, c.recoverTo = true, c.max
 	t.resend(c, s)
 }
 
 // partialAck goes on with the next gap until everything that was in flight at
 // the loss is acknowledged (RFC 6582 section 3.2).
 func (t *TCP) partialAck(c *conn, s *segment) {
-	if wire.SeqLE(c.recover, c.una) {
-		c.recovered = false
+	if wire.SeqLE(c.recoverTo, c.una) {
+		c.inRecovery = false
 		return
 	}
 	t.resend(c, s)

@@ -181,7 +181,7 @@ func TestPartialAck(t *testing.T) {
 	}
 	g.Ack += 30_000
 	g.Send(0, nil)
-	if r.conn().recovered {
+	if r.conn().inRecovery {
 		t.Error("recovery does not end")
 	}
 }

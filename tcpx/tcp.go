@@ -62,7 +62,7 @@ type TCP struct {
 	maxTail    uint32
 	shortPath  int64
 	reserve    int // frames kept for the tap
-	hand       int // where insert looked last
+	evictHand  int // clock hand of insert's search for a TIME-WAIT slot
 	challenges limiter
 	opts       [40]byte
 	notice     icmp.Error
@@ -147,12 +147,12 @@ func (t *TCP) settle(c *conn) {
 		t.hostFailed(c)
 	}
 	if c.state == open {
-		if c.consume >= mostLeft || !t.peeker.offsets(c) {
+		if c.consume >= maxUndiscarded || !t.peeker.offsets(c) {
 			t.discard(c)
 		}
 		t.reviewAck(c)
 		t.pump(c)
-		t.tidy(c)
+		t.maybeDiscard(c)
 	}
 	if c.state == open && !t.finished(c) {
 		t.acknowledge(c)
