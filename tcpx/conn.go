@@ -132,7 +132,7 @@ func (c *conn) inSocket() uint32 {
 func (c *conn) finAcked() bool { return c.finSent && c.una == c.finSeq+1 }
 
 // phase is the state of RFC 9293 section 3.3.2, seen from the remote's end, as
-// which we act towards the guest.
+// which we act towards the guest: what tests speak of.
 func (c *conn) phase() string {
 	switch c.state {
 	case unused, draining:
