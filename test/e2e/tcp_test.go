@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -121,6 +123,26 @@ func TestTCPServerEndsFirst(t *testing.T) {
 		if got, want := <-sum, bed.PatternSum(4, n); got != want {
 			t.Errorf("sum %.8s, want %.8s", got, want)
 		}
+	})
+}
+
+// TestTCPAddressChanges: a connection outlives a change of the Ethernet address inside.
+func TestTCPAddressChanges(t *testing.T) {
+	need(t, "bash")
+	b, s := connect(t)
+	eachFamily(t, func(t *testing.T, f family) {
+		srv := serve(t, b.Remote, f.remote, bed.EchoTCP)
+		link := strings.Fields(run(t, s, "ip", "-o", "link", "show", "type", "tun"))
+		dev, mac := strings.TrimSuffix(link[1], ":"), link[slices.Index(link, "link/ether")+1]
+		const script = `set -e
+			exec 3<>/dev/tcp/$1/$2
+			for mac in $4 ${4%??}77 $4; do
+				ip link set dev $3 address $mac
+				echo $mac >&3
+				read -t 60 -u 3 answer
+				[ $answer = $mac ]
+			done`
+		run(t, s, "bash", "-c", script, "bash", f.remote, strconv.Itoa(srv.Port()), dev, mac)
 	})
 }
 
