@@ -161,3 +161,32 @@ func TestCloseResetsTheRest(t *testing.T) {
 		t.Errorf("host read %v", err)
 	}
 }
+
+// TestGuestGoneUnheard: a remote that has the guest's stream learns that its
+// answer was not taken.
+func TestGuestGoneUnheard(t *testing.T) {
+	for _, answered := range []bool{false, true} {
+		r := newRig(t, false, Config{})
+		g, host := r.open()
+		g.Send(wire.FIN, []byte("question"))
+		g.Pass()
+		if b, err := io.ReadAll(host); err != nil || string(b) != "question" {
+			t.Fatalf("%q %v", b, err)
+		}
+		host.Write([]byte("answer"))
+		g.Until(func() bool { return r.conn().flight() == 6 })
+		if answered {
+			g.Ack += 6
+			g.Send(0, nil)
+			g.Pass()
+		}
+		g.Send(wire.RST, nil)
+		g.Pass()
+		if r.tcp.Len() != 0 {
+			t.Fatal("flow stays")
+		}
+		if _, err := host.Write([]byte("?")); (err == nil) != answered {
+			t.Errorf("answer taken %t, then host wrote: %v", answered, err)
+		}
+	}
+}

@@ -90,7 +90,12 @@ func (t *TCP) endHost(c *conn) {
 	switch {
 	case c.fd < 0:
 	case c.shut:
-		swallow(c) // close with octets unread resets the connection
+		// Close with octets unread resets the connection. So it should where
+		// the guest has not taken them, unless that costs the guest's own.
+		t.discard(c)
+		if n, errno := sys.OutQueue(int(c.fd)); errno != 0 || n > 0 {
+			swallow(c)
+		}
 	default:
 		sys.Reset(int(c.fd))
 		c.fd = -1
