@@ -382,6 +382,23 @@ func TestDHCP(t *testing.T) {
 		"search='a.example b.example'", "hostname='penne'")
 }
 
+// TestDHCPv6 lets a DHCPv6 client have an address, resolvers and search domains.
+func TestDHCPv6(t *testing.T) {
+	need(t, "dhclient")
+	b := newBed(t)
+	script := filepath.Join(b.Dir(), "lease6")
+	writeFile(t, script, "#!/bin/sh\n[ \"$reason\" = BOUND6 ] && env\nexit 0\n")
+	if err := os.Chmod(script, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, b, append([]string{"-f", "-q", "-D", "192.0.2.53", "-D", "2001:db8::53", "--dhcp-dns",
+		"-S", "a.example b.example", "--dhcp-search"}, noForward...)...)
+	run(t, s, "sysctl", "-qw", "net.ipv6.conf."+bed.Link+".accept_dad=0") // the client does not wait for it
+	run(t, s, "ip", "link", "set", bed.Link, "up")
+	wants(t, "lease", run(t, s, "dhclient", "-6", "-1", "-q", "-cf", "/dev/null", "-sf", script, "-lf", "/dev/null", "-pf", "/dev/null", bed.Link),
+		"new_ip6_address="+bed.HostIP6, "new_dhcp6_name_servers=2001:db8::53", "new_dhcp6_domain_search=a.example. b.example.")
+}
+
 // TestTermClosesListenersForASuccessor stops pasta under many connections, and binds its port at once.
 func TestTermClosesListenersForASuccessor(t *testing.T) {
 	b := newBed(t)
