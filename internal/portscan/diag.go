@@ -51,7 +51,7 @@ func parse(b []byte, seq uint32, f *Families) (done bool, err error) {
 		}
 		switch body := msg[sys.SizeofNlMsghdr:]; ne.Uint16(msg[4:]) {
 		case sys.NlmsgDone:
-			return true, nil
+			return true, doneError(body)
 		case sys.NlmsgError:
 			return true, netlinkError(body)
 		case sys.SockDiagByFamily:
@@ -70,6 +70,16 @@ func netlinkError(body []byte) error {
 		return syscall.Errno(-e)
 	}
 	return errMalformed
+}
+
+// doneError reads what ended a dump: 0, or a negative errno. A kernel that has
+// no sock_diag for a protocol says so here (ENOENT, __inet_diag_dump), and not
+// in an error of its own.
+func doneError(body []byte) error {
+	if len(body) < 4 || int32(ne.Uint32(body)) >= 0 {
+		return nil
+	}
+	return netlinkError(body)
 }
 
 // socket adds the port of one struct inet_diag_msg: family, state, timer,

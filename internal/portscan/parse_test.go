@@ -43,6 +43,7 @@ func diagRow(body []byte) []byte { return nlmsg(sys.SockDiagByFamily, 7, body) }
 
 func TestParse(t *testing.T) {
 	eperm := nlmsg(sys.NlmsgError, 7, ne.AppendUint32(nil, ^uint32(syscall.EPERM)+1))
+	lacking := nlmsg(sys.NlmsgDone, 7, ne.AppendUint32(nil, ^uint32(syscall.ENOENT)+1))
 	tests := []struct {
 		name   string
 		msgs   [][]byte
@@ -61,6 +62,8 @@ func TestParse(t *testing.T) {
 		{"short row", [][]byte{diagRow(make([]byte, 71)), diagRow(sock(sys.AF_INET, 80, nil))}, []uint16{80}, nil, false, nil},
 		{"earlier dump's row", [][]byte{nlmsg(sys.SockDiagByFamily, 6, sock(sys.AF_INET, 80, nil)), done}, nil, nil, true, nil},
 		{"refused", [][]byte{eperm}, nil, nil, true, syscall.EPERM},
+		{"done, nothing like it here", [][]byte{lacking}, nil, nil, true, syscall.ENOENT},
+		{"done, and why is missing", [][]byte{nlmsg(sys.NlmsgDone, 7, nil)}, nil, nil, true, nil},
 		{"refused with nothing", [][]byte{nlmsg(sys.NlmsgError, 7, nil)}, nil, nil, true, errMalformed},
 		{"ack", [][]byte{nlmsg(sys.NlmsgError, 7, make([]byte, 4))}, nil, nil, true, errMalformed},
 		{"length too long", [][]byte{{255, 0, 0, 0, 20, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0}}, nil, nil, false, errMalformed},

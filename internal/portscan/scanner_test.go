@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"penne/internal/nl"
+	"penne/internal/sys"
 	"penne/test/links"
 )
 
@@ -121,6 +122,34 @@ func check(t *testing.T, what string, p *Ports, want ...uint16) {
 	if got := ports(p); !slices.Equal(got, want) {
 		t.Errorf("%s: ports %v, want %v", what, got, want)
 	}
+}
+
+// TestScanWithoutDiag: a protocol whose sock_diag the kernel lacks, a module of
+// its own, is read from the tables. No kernel has one for protocol 253 (RFC 3692).
+func TestScanWithoutDiag(t *testing.T) {
+	inNetns(t, func() {
+		bind(t, "udp4", "127.0.0.1:2006")
+		bind(t, "udp6", "[::1]:2007")
+		d, err := openDiag()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		s := &Scanner{diag: d}
+		t.Cleanup(s.Close)
+		var src source
+		if err := s.open(&src, "udp", 253, sys.TCPClose); err != nil || len(src.dumps) != 0 {
+			t.Errorf("error %v, %d dumps", err, len(src.dumps))
+			return
+		}
+		s.udp = src
+		var f Families
+		if err := s.scan(&src, &f); err != nil {
+			t.Error(err)
+		}
+		check(t, "IPv4", &f.V4, 2006)
+		check(t, "IPv6", &f.V6, 2007)
+	})
 }
 
 // TestScanV6Only finds that a socket bound to :: with IPV6_V6ONLY does not
