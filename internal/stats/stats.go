@@ -55,7 +55,7 @@ type Counters struct {
 	UDPToHost, UDPToGuest          uint64 // datagrams
 	PingOpened, PingClosed         uint64
 	Spliced                        uint64 // connections and UDP flows that bypass the tap
-	SplicedBytes                   uint64 // octets of TCP ones, both ways
+	SplicedBytes                   uint64 // their octets, both ways
 
 	HandedOut, HandedIn uint64 // frames of flows that other shards own
 

@@ -110,6 +110,9 @@ func (r *Relay) flush() {
 	b := &r.out
 	for i := 0; i < b.row.Len(); {
 		n, errno := b.row.Send(b.fd, i)
+		for _, p := range b.part[i : i+n] {
+			r.env.Count.SplicedBytes += uint64(p.total)
+		}
 		if i += n; errno == 0 {
 			continue
 		}
@@ -168,6 +171,7 @@ func (r *Relay) singly(i int, p *part) {
 	if sent == 0 && noSource(errno) && b.to != nil && b.to.AnyAddress() {
 		sent, errno = b.row.SendSingly(b.fd, i, int(p.size))
 	}
+	r.env.Count.SplicedBytes += min(uint64(sent)*uint64(p.size), uint64(p.total))
 	if lost := int(p.count) - sent; lost > 0 {
 		r.env.Count.Drops[reasonOf(errno)] += uint64(lost)
 	}

@@ -215,6 +215,9 @@ func TestRefusedSegmentationIsSentAgainSingly(t *testing.T) {
 	if b.r.out.segMax != 999 {
 		t.Errorf("segments of %d octets are still tried", b.r.out.segMax)
 	}
+	if n := b.Env.Count.SplicedBytes; n != uint64(len(all)) {
+		t.Errorf("%d octets counted of %d", n, len(all))
+	}
 	b.drops(stats.NumReasons, 0)
 }
 

@@ -218,11 +218,17 @@ func TestEchoOfEveryLength(t *testing.T) {
 		at := bind(t, ip, 0)
 		service, peer := b.listen(ip, 0), b.listen(ip, 0)
 		b.serve(at, service)
+		octets := 0
 		for _, n := range []int{0, 1, 2, 100, 1399, 1400, 1472, 1500, 8972, 9000, 32767, 65000, 65506, 65507} {
+			octets += 2 * n
 			b.echo(peer, service, ip, at.port, payload(n, 1))
 		}
 		if ip == "::1" {
 			b.echo(peer, service, ip, at.port, payload(65527, 1)) // the longest (RFC 8200 section 4.5)
+			octets += 2 * 65527
+		}
+		if n := b.Env.Count.SplicedBytes; n != uint64(octets) {
+			t.Errorf("%s: %d octets counted of %d", ip, n, octets)
 		}
 		if b.r.Len() != 1 {
 			t.Errorf("%s: %d flows", ip, b.r.Len())
