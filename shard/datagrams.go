@@ -1,7 +1,8 @@
 package shard
 
 import (
-	"penne/internal/fwd"
+	"math/bits"
+
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
@@ -16,13 +17,14 @@ type datagrams struct{ tap, relay int32 }
 // side is that of the namespace, for datagrams that bypass the tap.
 func (s *Shard) side() relay.Side {
 	return relay.Side{
-		Socket: func(v4 bool) int { return s.group.bypass.Socket(v4, wire.ProtoUDP) },
-		Addr: func(peer *wire.Addr) wire.Addr {
-			if s.group.bypass.ToLoopback {
-				return fwd.Loopback(peer)
+		Socket: func(v4 bool) int {
+			fd, errno := s.group.bypass.Socket(v4, wire.ProtoUDP)
+			if errno != 0 {
+				return -1
 			}
-			return s.env.Guest.Addr(peer, s.env.Rules)
+			return fd
 		},
+		Addr:  s.inside,
 		Scope: s.group.bypass.Scope,
 	}
 }
@@ -58,13 +60,25 @@ func (s *Shard) serveUDP(l *Listener, fd int, by *datagrams) (err error) {
 	if !s.group.bypass.Off {
 		id := s.datagramRelay.Share(r)
 		by.relay = id
-		u.Local = func(in *sys.RecvRow, n int) uint64 { return s.datagramRelay.Local(id, in, n) }
+		u.Local = func(in *sys.RecvRow, n int) uint64 { return s.local(id, in, n) }
 	}
 	id, err := s.udp.Listen(fd, u)
 	if err == nil {
 		by.tap = id
 	}
 	return err
+}
+
+// local takes the datagrams of local peers. Without a tap it takes all, and the
+// rest are dropped, as connections of others are reset.
+func (s *Shard) local(id int32, in *sys.RecvRow, n int) (taken uint64) {
+	taken = s.datagramRelay.Local(id, in, n)
+	if !s.group.bypass.Only {
+		return taken
+	}
+	all := ^uint64(0) >> (64 - n)
+	s.count.Drops[stats.BadSource] += uint64(bits.OnesCount64(all &^ taken))
+	return all
 }
 
 // unwatchUDP ends what watchUDP began.

@@ -51,7 +51,7 @@ func twoShards(t *testing.T) *shard.Group {
 	}
 	g, err := shard.NewGroup(shard.Config{
 		Ports: []tap.Port{dev.Queue(0), dev.Queue(1)}, Rules: &fwd.Rules{}, Guest: &fwd.Guest{}, Seed: flow.NewSeed(), Flows: 256,
-		Bypass: shard.Bypass{ToLoopback: true, Socket: func(bool, uint8) int { return <-sockets }},
+		Bypass: shard.Bypass{ToLoopback: true, Socket: func(bool, uint8) (int, sys.Errno) { return <-sockets, 0 }},
 		Failed: func(err error) { t.Error(err) },
 	})
 	if err != nil {

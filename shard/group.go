@@ -133,7 +133,7 @@ func (g *Group) Unlisten(slots []int) {
 // called from any goroutine.
 func (g *Group) SocketsReady() {
 	for _, s := range g.shards {
-		s.post((*Shard).unpark)
+		s.post((*Shard).retryListeners)
 	}
 }
 

@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"slices"
+
 	"penne/internal/fwd"
 	"penne/internal/stats"
 	"penne/internal/sys"
@@ -44,10 +46,11 @@ type Bypass struct {
 	// ToLoopback leads them to the guest's loopback instead of its address
 	// (--host-lo-to-ns-lo).
 	ToLoopback bool
-	// Socket returns a fresh non-blocking socket made inside the namespace,
-	// or -1 when none is there right now: Group.SocketsReady tells when to
-	// ask again. Safe for concurrent use.
-	Socket func(v4 bool, proto uint8) int
+	// Socket returns a fresh non-blocking socket made inside the namespace.
+	// EAGAIN means that none is there right now: Group.SocketsReady tells
+	// when to ask again; another error, that there never will be one. Safe
+	// for concurrent use.
+	Socket func(v4 bool, proto uint8) (fd int, errno sys.Errno)
 	// Scope is the interface inside of link-local IPv6 targets.
 	Scope uint32
 }
@@ -63,19 +66,18 @@ func (b *Bypass) scopeOf(to *wire.Addr) uint32 {
 const (
 	// acceptBatch bounds the connections taken from one listener in a pass.
 	acceptBatch = 64
-	// maxParked bounds connections that wait for a socket inside.
-	maxParked = 256
-	// retryAccept is how long a listener rests after the kernel had no
-	// descriptor left for a connection, unless a flow ends before; in
-	// nanoseconds. Connections wait in the listener's backlog meanwhile.
+	// retryAccept is how soon is tried again what there was no descriptor
+	// for, in nanoseconds. Connections wait in the listeners' backlogs
+	// meanwhile.
 	retryAccept = 50_000_000
 )
 
-// parked is an accepted connection that waits for a socket inside.
+// parked is an accepted connection that waits for a socket on the other side,
+// to be connected to an address there.
 type parked struct {
 	fd int
 	to wire.Addr
-	l  *Listener
+	l  *Listener // nil: there is none
 }
 
 // listening is a shard's view of all listeners; an index is never used for
@@ -83,9 +85,9 @@ type parked struct {
 type listening struct {
 	all     []*Listener // by token slot; nil after Unlisten
 	udp     []datagrams // by the same slot, for UDP listeners
-	resting []int32     // listeners not watched until restUntil
-	until   int64
-	parked  []parked
+	resting []int32     // slots not watched until retryAt
+	parked  parked      // while there is one, nothing is accepted: it holds a descriptor in vain
+	retryAt int64       // Env.Now
 }
 
 func (s *Shard) watch(l *Listener, slot int32) {
@@ -116,6 +118,7 @@ func (s *Shard) unwatch(slot int32) {
 		s.unwatchUDP(slot)
 	default:
 		s.env.Epoll.Del(l.FD)
+		s.listen.resting = slices.DeleteFunc(s.listen.resting, func(r int32) bool { return r == slot })
 	}
 	s.listen.all[slot] = nil
 }
@@ -128,24 +131,24 @@ func (s *Shard) accept(slot int32) {
 	}
 	var peer sys.Sockaddr
 	for taken := range acceptBatch {
-		if len(s.listen.parked) == maxParked && !l.Inside {
-			s.restListener(slot) // unpark ends this rest
+		if s.listen.parked.l != nil {
+			s.restListener(slot)
 			return
 		}
 		fd, errno := sys.Accept(l.FD, &peer)
 		switch errno {
 		case 0:
 			s.route(fd, &peer, l)
-		case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM:
-			s.count.Drop(stats.NoSocket)
-			s.restListener(slot)
-			return
+		case sys.ECONNABORTED: // it failed before we took it: the next one
 		case sys.EAGAIN:
 			if taken > 0 {
 				s.yield(slot)
 			}
 			return
-		default: // the connection failed before we took it (accept(2)): the next one
+		default:
+			s.count.Drop(stats.NoSocket)
+			s.restListener(slot)
+			return
 		}
 	}
 	s.yield(slot)
@@ -160,8 +163,7 @@ func (s *Shard) yield(slot int32) {
 	}
 	s.env.Epoll.Del(s.listen.all[slot].FD)
 	if !s.arm(slot) {
-		s.listen.resting = append(s.listen.resting, slot)
-		s.listen.until = s.env.Now + retryAccept
+		s.restListener(slot)
 	}
 }
 
@@ -169,27 +171,36 @@ func (s *Shard) yield(slot int32) {
 func (s *Shard) restListener(slot int32) {
 	s.env.Epoll.Del(s.listen.all[slot].FD)
 	s.listen.resting = append(s.listen.resting, slot)
-	s.listen.until = s.env.Now + retryAccept
+	s.listen.retryAt = s.env.Now + retryAccept
 }
 
-// waits tells whether there is something to try again at listen.until.
-func (l *listening) waits() bool { return len(l.resting) > 0 || len(l.parked) > 0 }
+// waits tells whether there is something to try again at retryAt.
+func (l *listening) waits() bool { return len(l.resting) > 0 || l.parked.l != nil }
 
-// wakeListeners watches resting listeners again, and asks again for parked
-// connections, when their time has come.
+// wakeListeners is retryListeners, once it is time.
 func (s *Shard) wakeListeners() {
-	if !s.listen.waits() || s.env.Now < s.listen.until {
+	if s.listen.waits() && s.env.Now >= s.listen.retryAt {
+		s.retryListeners()
+	}
+}
+
+// retryListeners asks again for a socket for the parked connection. When it has
+// one, resting listeners are watched again.
+func (s *Shard) retryListeners() {
+	if p := s.listen.parked; p.l != nil {
+		s.listen.parked = parked{}
+		s.cross(p)
+	}
+	if s.listen.parked.l != nil {
 		return
 	}
-	if len(s.listen.parked) > 0 {
-		s.unpark()
-	}
-	for _, slot := range s.listen.resting {
-		if s.listen.all[slot] != nil {
-			s.arm(slot)
+	slots := s.listen.resting
+	s.listen.resting = slots[:0]
+	for _, slot := range slots {
+		if !s.arm(slot) {
+			s.restListener(slot)
 		}
 	}
-	s.listen.resting = s.listen.resting[:0]
 }
 
 // route sends an accepted connection its way: to the host, to the guest past
@@ -218,78 +229,83 @@ func (s *Shard) toHost(fd int, peer *wire.Addr, l *Listener) {
 	if to.IsZero() {
 		to = fwd.Loopback(peer)
 	}
-	out, errno := sys.Socket(sys.Family(to.Is4()), sys.SOCK_STREAM, sys.IPPROTO_TCP)
-	if errno != 0 {
-		s.count.Drop(stats.NoSocket)
-		sys.Reset(fd)
-		return
-	}
-	if errno := s.env.BindSource(out, &to); errno != 0 {
-		s.count.Drop(stats.BadDest)
-		sys.Close(out)
-		sys.Reset(fd)
-		return
-	}
-	var sa sys.Sockaddr
-	sa.SetInet((*[16]byte)(&to), to.Is4(), l.Target, s.env.Rules.ScopeOf(&to))
-	s.join(fd, out, &sa)
+	s.cross(parked{fd, to, l})
 }
 
 // toNamespace joins a local connection on the host to a socket inside.
 func (s *Shard) toNamespace(fd int, peer *wire.Addr, l *Listener) {
 	to := l.ToAddr
-	switch {
-	case !to.IsZero():
-	case s.group.bypass.ToLoopback:
-		to = fwd.Loopback(peer)
-	default:
-		to = s.env.Guest.Addr(peer, s.env.Rules)
+	if to.IsZero() {
+		to = s.inside(peer)
 	}
-	s.inside(parked{fd, to, l})
-}
-
-// inside connects p to its target in the namespace, or parks it until a socket
-// is there.
-func (s *Shard) inside(p parked) {
-	in := s.group.bypass.Socket(p.to.Is4(), wire.ProtoTCP)
-	if in >= 0 {
-		var sa sys.Sockaddr
-		sa.SetInet((*[16]byte)(&p.to), p.to.Is4(), p.l.Target, s.group.bypass.scopeOf(&p.to))
-		s.join(p.fd, in, &sa)
+	if to.IsZero() { // connect(2) would take it for the loopback
+		s.count.Drop(stats.BadDest)
+		sys.Reset(fd)
 		return
 	}
-	if len(s.listen.parked) == maxParked {
+	s.cross(parked{fd, to, l})
+}
+
+// inside is where local peers are led in the namespace: to the guest's own
+// address, of IPv4 where it has none of IPv6, or to its loopback.
+func (s *Shard) inside(peer *wire.Addr) wire.Addr {
+	if s.group.bypass.ToLoopback {
+		return fwd.Loopback(peer)
+	}
+	to := s.env.Guest.Addr(peer, s.env.Rules)
+	if to.IsZero() && !peer.Is4() {
+		any4 := wire.Unspecified(true)
+		to = s.env.Guest.Addr(&any4, s.env.Rules)
+	}
+	return to
+}
+
+// cross connects p to its target on the other side, or parks it until there is
+// a socket.
+func (s *Shard) cross(p parked) {
+	other, errno := s.socketAcross(&p)
+	switch errno {
+	case 0:
+		s.join(&p, other)
+	case sys.EAGAIN, sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM:
+		// Who makes sockets inside may have no descriptor left himself, and
+		// never call SocketsReady.
+		s.listen.parked, s.listen.retryAt = p, s.env.Now+retryAccept
+	default:
 		s.count.Drop(stats.NoSocket)
 		sys.Reset(p.fd)
-		return
-	}
-	// SocketsReady tells when there are sockets again, but who makes them may
-	// have no descriptor left himself: ask again then as well.
-	s.listen.parked = append(s.listen.parked, p)
-	s.listen.until = s.env.Now + retryAccept
-}
-
-// unpark tries parked connections again, oldest first. Listeners that rest may
-// go on at once.
-func (s *Shard) unpark() {
-	waiting := s.listen.parked
-	s.listen.parked = make([]parked, 0, maxParked)
-	for _, p := range waiting {
-		s.inside(p)
-	}
-	if len(s.listen.parked) == 0 {
-		s.listen.until = s.env.Now
 	}
 }
 
-// join connects b to its target and to the connection a.
-func (s *Shard) join(a, b int, to *sys.Sockaddr) {
-	if errno := sys.Connect(b, to); errno != 0 && errno != sys.EINPROGRESS {
-		sys.Reset(a)
-		sys.Close(b)
+// socketAcross returns a fresh socket on p's other side.
+func (s *Shard) socketAcross(p *parked) (fd int, errno sys.Errno) {
+	v4 := p.to.Is4()
+	if p.l.Inside {
+		return sys.Socket(sys.Family(v4), sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	}
+	return s.group.bypass.Socket(v4, wire.ProtoTCP)
+}
+
+// join connects a socket on p's other side to p's target, and to p.
+func (s *Shard) join(p *parked, other int) {
+	scope, errno := uint32(0), sys.Errno(0)
+	if p.l.Inside {
+		scope, errno = s.env.Rules.ScopeOf(&p.to), s.env.BindSource(other, &p.to)
+	} else {
+		scope = s.group.bypass.scopeOf(&p.to)
+	}
+	var sa sys.Sockaddr
+	sa.SetInet((*[16]byte)(&p.to), p.to.Is4(), p.l.Target, scope)
+	if errno == 0 {
+		errno = sys.Connect(other, &sa)
+	}
+	if errno != 0 && errno != sys.EINPROGRESS {
+		s.count.Drop(stats.BadDest)
+		sys.Reset(p.fd)
+		sys.Close(other)
 		return
 	}
-	s.relay.Open(a, b)
+	s.relay.Open(p.fd, other)
 }
 
 // toTap opens the connection towards the guest as frames.

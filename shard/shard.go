@@ -22,8 +22,8 @@ import (
 	"penne/udpx/relay"
 )
 
-// Shard is one worker. All fields but mail and asleep belong to its thread
-// once run has started.
+// Shard is one worker. All fields but wake, active, asleep and mail, which others
+// use as well, belong to its thread once run has started.
 type Shard struct {
 	env   env.Env
 	arena *ring.Arena
@@ -53,7 +53,7 @@ type Shard struct {
 	idle                     bool  // memory was given back since the last traffic
 	restAt                   int64 // else when it will be
 	done                     bool
-	moved                    uint64 // octets that had crossed the tap at the last sparse
+	moved                    uint64 // octets counted at the last call of sparse
 	brisk                    bool   // what was waited for last came within spinTime
 	seen                     uint64 // what had been counted at the last noteActivity
 
@@ -242,8 +242,8 @@ const othersRan = 5_000
 // their ends need the CPU that polling would take.
 const bulk = 16 << 10
 
-// sparse tells whether the last pass moved less than that, past the tap
-// included.
+// sparse tells whether fewer octets than bulk, past the tap included, have moved
+// since its last call.
 func (s *Shard) sparse() bool {
 	moved := s.count.TapRxBytes + s.count.TapTxBytes + s.count.SplicedBytes
 	few := moved-s.moved < bulk
@@ -282,8 +282,8 @@ func (s *Shard) timeout() time.Duration {
 			next, any = at, true
 		}
 	}
-	if s.listen.waits() && (!any || s.listen.until < next) {
-		next, any = s.listen.until, true
+	if s.listen.waits() && (!any || s.listen.retryAt < next) {
+		next, any = s.listen.retryAt, true
 	}
 	if !any {
 		return -1
@@ -348,7 +348,7 @@ func (s *Shard) close() {
 	s.ping.Close()
 	s.relay.Close()
 	s.datagramRelay.Close()
-	for _, p := range s.listen.parked {
+	if p := s.listen.parked; p.l != nil {
 		sys.Reset(p.fd)
 	}
 	s.env.Out.Flush()
@@ -390,7 +390,7 @@ func (s *Shard) post(fn func(*Shard)) {
 	sys.Signal(s.wake)
 }
 
-// rules is posted by Group.SetRules.
+// setRules takes over new rules, between two passes.
 func (s *Shard) setRules(r *fwd.Rules) {
 	s.ndp.Renumber(&s.env.Rules.V6, &r.V6)
 	s.env.Rules = r

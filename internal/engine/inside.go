@@ -104,16 +104,17 @@ func (e *engine) bypass() shard.Bypass {
 	}
 }
 
-// insideSocket takes a socket that was made in the namespace, or -1.
-func (e *engine) insideSocket(v4 bool, proto uint8) int {
+// insideSocket takes a socket that was made in the namespace: shard.Bypass.
+func (e *engine) insideSocket(v4 bool, proto uint8) (fd int, errno sys.Errno) {
 	pool := e.pools[socketKind{v4, proto}]
 	if pool == nil {
-		return -1
+		return -1, sys.EAFNOSUPPORT
 	}
-	if fd, ok := pool.Take(); ok {
-		return fd
+	fd, ok := pool.Take()
+	if !ok {
+		return -1, sys.EAGAIN
 	}
-	return -1
+	return fd, 0
 }
 
 // socketKind is a kind of socket that is kept ready in the namespace.
