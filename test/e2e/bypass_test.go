@@ -114,6 +114,23 @@ func TestForwardedEnds(t *testing.T) {
 	})
 }
 
+// TestLoopbackOfAnIPv4Host: the guest has no address of IPv6, so that local clients of IPv6 are led to that of IPv4. What
+// listens on its loopback alone is not theirs.
+func TestLoopbackOfAnIPv4Host(t *testing.T) {
+	b, host, _ := portsBed(t)
+	onHost(t, b, "-6", "addr", "flush", "dev", bed.Link)
+	s := forward(t, b, append(noForward, "-t", "8000-8001", "-u", "8000-8001")...)
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, s, network, "who", ":8000", at(lo6, 8001))
+		if a := ask(t, host, network, at(lo6, 8000)); a.localIP() != net4 {
+			t.Errorf("%s by %s: %+v, want %s", network, lo6, a, net4)
+		}
+	}
+	if a := ask(t, host, "tcp", at(lo6, 8001)); a.Local != "" {
+		t.Errorf("a server on the loopback inside answers: %+v", a)
+	}
+}
+
 // lastWords is what is said before a reset, in octets: less than what Linux sends before the first acknowledgment,
 // which the reset would take back.
 const lastWords = 10_000

@@ -31,12 +31,7 @@ func limited(t *testing.T, b *bed.Bed, files int, options ...string) *bed.Sessio
 // crowd holds connections to an echo server until it is stopped.
 func crowd(t *testing.T, s *bed.Session, addr string, n int) (stop func()) {
 	t.Helper()
-	return gather(t, s, "^holding "+strconv.Itoa(n)+"$", addr, strconv.Itoa(n), "echo")
-}
-
-func gather(t *testing.T, s *bed.Session, ready string, args ...string) (stop func()) {
-	t.Helper()
-	end, err := s.BackgroundTool(ready, "hold", args...)
+	end, err := s.BackgroundTool("^holding "+strconv.Itoa(n)+"$", "hold", addr, strconv.Itoa(n), "echo")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,25 +43,35 @@ func gather(t *testing.T, s *bed.Session, ready string, args ...string) (stop fu
 func TestNoDescriptorLeft(t *testing.T) {
 	b, host, remote := portsBed(t)
 	for _, c := range []struct {
-		name   string
-		client *bed.Session
-		addr   string
-	}{{"bypass", host, lo4}, {"tap", remote, net4}} {
+		name, option string
+		addr         string
+		sockets      int    // that the engine comes to have
+		how          string // do clients wait: a full table of flows turns them away
+	}{{"bypass in", "-t", lo4, 700, "watch"}, {"bypass out", "-T", lo4, 700, "watch"}, {"tap", "-t", net4, 200, ""}} {
 		t.Run(c.name, func(t *testing.T) {
-			s := limited(t, b, 900, append(noForward, "-t", "8000-8002")...)
-			serveIn(t, s, "tcp", "echo", ":8000", ":8001")
-			serveIn(t, s, "tcp", "who", ":8002")
-			stopOld, err := c.client.BackgroundTool("^kept", "keep", at(c.addr, 8001))
+			s := limited(t, b, 900, append(noForward, c.option, "8000-8002:9000-9002")...)
+			from, server := clientOf(host, remote, c.addr), s
+			if c.option == "-T" {
+				from, server = s, host
+			}
+			serveIn(t, server, "tcp", "echo", ":9000", ":9001")
+			serveIn(t, server, "tcp", "who", ":9002")
+			stopOld, err := from.BackgroundTool("^kept", "keep", at(c.addr, 8001))
 			if err != nil {
 				t.Fatal(err)
 			}
 			// The backlog takes what the process cannot.
-			stop := gather(t, c.client, "^holding", at(c.addr, 8000), "1500")
-			awaitSockets(t, engineOf(t, s), 200)
-			stop()
-			await(t, c.client, "tcp", at(c.addr, 8002)) // there is room for one
-			run(t, s, "timeout", "60", "sh", "-c", "while ss -Htn sport = :8000 state connected exclude time-wait | grep -q .; do :; done")
-			o := tool(t, c.client, "short", at(c.addr, 8000), "200", "16")
+			stop, err := from.BackgroundTool("^holding", "hold", at(c.addr, 8000), "1500", c.how)
+			if err != nil {
+				t.Fatal(err)
+			}
+			awaitSockets(t, engineOf(t, s), c.sockets)
+			if err := stop(); err != nil {
+				t.Errorf("the crowd: %v", err)
+			}
+			await(t, from, "tcp", at(c.addr, 8002)) // there is room for one
+			run(t, server, "timeout", "60", "sh", "-c", "while ss -Htn sport = :9000 state connected exclude time-wait | grep -q .; do :; done")
+			o := tool(t, from, "short", at(c.addr, 8000), "200", "16")
 			if o.Bytes != 200 || o.Fails != 0 {
 				t.Errorf("after the crowd: %+v", o)
 			}
@@ -89,12 +94,13 @@ func awaitSockets(t *testing.T, pid, n int) {
 	t.Fatalf("%d sockets in the end", used)
 }
 
-// TestNamespaceDiesWithACrowd ends the namespace's last process with thousands of connections open both ways.
+// TestNamespaceDiesWithACrowd ends the namespace's last process with ten thousand connections open.
 func TestNamespaceDiesWithACrowd(t *testing.T) {
-	const n = 2500
+	const n = 5000
 	b, host, remote := portsBed(t)
 	s := forward(t, b, append(noForward, "-t", "8000-8001")...)
-	serveIn(t, s, "tcp", "echo", ":8000", ":8001")
+	serveIn(t, s, "tcp", "echo", ":8000")
+	serveIn(t, s, "tcp", "echo", ":8001") // has a pipe for each connection as well, and its own limit of files
 	stopHost, stopRemote := crowd(t, host, at(lo4, 8000), n), crowd(t, remote, at(net4, 8001), n)
 	defer stopHost()
 	defer stopRemote()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -340,6 +341,45 @@ func TestOutboundSource(t *testing.T) {
 	}
 }
 
+// TestOutboundInterface has a second link between host and remote machine. Routing prefers the first, where nobody has
+// the destinations.
+func TestOutboundInterface(t *testing.T) {
+	need(t, "ping")
+	b := newBed(t)
+	remote := direct(t, b, b.Remote)
+	onHost(t, b, "link", "add", "detour", "type", "veth", "peer", "name", "detour", "netns", strconv.Itoa(remote.Proc.PID()))
+	const host4, host6, far4, far6 = "203.0.113.2", "2001:db8:2::2", "203.0.113.3", "2001:db8:2::3"
+	for _, end := range []struct {
+		ns *bed.NS
+		ip []string
+	}{{b.Host, []string{host4 + "/24", host6 + "/64"}}, {b.Remote, []string{far4 + "/24", far6 + "/64"}}} {
+		asRoot(t, end.ns, "ip", "link", "set", "detour", "up")
+		for _, ip := range end.ip {
+			asRoot(t, end.ns, "ip", "addr", "add", ip, "dev", "detour", "noprefixroute", "nodad")
+			asRoot(t, end.ns, "ip", "route", "add", netip.MustParsePrefix(ip).Masked().String(), "dev", "detour", "metric", "1000")
+		}
+	}
+	onHost(t, b, "route", "add", "203.0.113.0/24", "via", "198.51.100.77")
+	onHost(t, b, "-6", "route", "add", "2001:db8:2::/64", "via", "2001:db8:1::77", "metric", "10")
+	s := attach(t, b, "-i", bed.Link, "--outbound-if4", "detour", "--outbound-if6", "detour")
+	for far, want := range map[string]string{far4: host4, far6: host6} {
+		for _, network := range []string{"tcp", "udp"} {
+			serveIn(t, remote, network, "who", at(far, 7000))
+			if a := ask(t, s, network, at(far, 7000)); a.remoteIP() != want {
+				t.Errorf("%s: comes as %+v, want %s", network, a, want)
+			}
+		}
+		wants(t, "ping", run(t, s, "ping", "-n", "-c", "1", "-w", "30", far), " 1 received")
+	}
+}
+
+func asRoot(t *testing.T, n *bed.NS, argv ...string) {
+	t.Helper()
+	if res, err := n.Run(bed.Spec{Argv: argv, Root: true}); err != nil || res.Status != 0 {
+		t.Fatalf("%v: %s, %v", argv, res.Stderr, err)
+	}
+}
+
 // TestSpliceOnly has no interface inside, yet forwards between the loopbacks.
 func TestSpliceOnly(t *testing.T) {
 	b := newBed(t)
@@ -362,6 +402,24 @@ func TestSpliceOnly(t *testing.T) {
 	}
 	if a := ask(t, remote, "tcp", at(bed.HostIP4, 7000)); a.Errno == 0 {
 		t.Errorf("a client that is not local: %+v", a)
+	}
+	// Its datagrams make no flow. That nobody answers them is told by nothing but the counters.
+	engine := serving(t, s)
+	before := countFDs(engine, "socket:")
+	c, err := b.Remote.Dial("udp", at(bed.HostIP4, 7000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("who?")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(engine, syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "counters", awaitStderr(t, s, "wake-ups"), "dropped: bad source")
+	if n := countFDs(engine, "socket:") - before; n != 0 {
+		t.Errorf("%d sockets for clients that are not local", n)
 	}
 }
 

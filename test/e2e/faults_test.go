@@ -284,23 +284,34 @@ func TestDyingHolder(t *testing.T) {
 var _ = bed.Register("hold", holdTool)
 
 // holdTool opens COUNT connections to ADDR and holds them until it is ended. It prints "holding" and how many there
-// are once every one has succeeded or failed, for which a third argument "echo" wants a byte to come back.
+// are once every one has succeeded or failed, for which a third argument "echo" wants a byte to come back. With "watch"
+// it ends with an error when one of them ends.
 func holdTool(args []string) (any, error) {
 	n, err := strconv.Atoi(args[1])
 	if err != nil {
 		return nil, err
 	}
-	held := make([]net.Conn, 0, n)
+	how := append(args, "")[2]
+	held, ended := make([]net.Conn, 0, n), make(chan error)
 	for range n {
 		c, err := net.DialTimeout("tcp", args[0], client.Patience)
-		if err == nil && len(args) > 2 {
+		if err == nil && how == "echo" {
 			err = echoByte(c)
+		}
+		if err == nil && how == "watch" {
+			go func() {
+				_, err := c.Read(make([]byte, 1))
+				ended <- fmt.Errorf("a connection has ended: %w", err)
+			}()
 		}
 		if err == nil {
 			held = append(held, c)
 		}
 	}
 	fmt.Println("holding", len(held))
+	if how == "watch" {
+		return nil, <-ended
+	}
 	return bed.Forever()
 }
 
