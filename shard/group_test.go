@@ -8,6 +8,7 @@ import (
 	"penne/internal/fwd"
 	"penne/internal/stats"
 	"penne/internal/sys"
+	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard/flow"
 	"penne/tap"
@@ -95,5 +96,50 @@ func TestFramesOutliveTheirShard(t *testing.T) {
 	g.SocketsReady()
 	if fd := g.shards[0].wake; fd >= 0 {
 		t.Errorf("descriptor %d is closed, and messages signal it", fd)
+	}
+}
+
+// TestFullHandOff: what a peer's ring has no room for is dropped, counted and
+// free again, and the next frame goes when there is room.
+func TestFullHandOff(t *testing.T) {
+	g := deadGroup(t, 2, false)
+	t.Cleanup(func() {
+		for _, s := range g.shards {
+			s.close()
+			s.free()
+		}
+	})
+	from, owner := g.shards[0], g.shards[1]
+	const hash, lost = 12345, 3
+	if !owner.env.Claim(nil, hash) {
+		t.Fatal("the flow is another's")
+	}
+	pass := func() {
+		f := from.env.Pool.Get()
+		f.H.Proto = wire.ProtoTCP
+		if !from.env.Elsewhere(f, hash) {
+			t.Fatal("the frame is not another's")
+		}
+	}
+	free := from.env.Pool.Free()
+	for range handoffFrames + lost {
+		pass()
+	}
+	if n, out := from.count.Drops[stats.HandoffFull], from.count.HandedOut; n != lost || out != handoffFrames {
+		t.Errorf("%d dropped, %d passed on", n, out)
+	}
+	if n := free - from.env.Pool.Free(); n != handoffFrames {
+		t.Errorf("%d frames are away", n)
+	}
+	from.env.Pool.Put(g.ring(0, 1).Pop())
+	pass()
+	if n := from.count.Drops[stats.HandoffFull]; n != lost {
+		t.Errorf("%d dropped", n)
+	}
+	for f := g.ring(0, 1).Pop(); f != nil; f = g.ring(0, 1).Pop() {
+		from.env.Pool.Put(f)
+	}
+	if n := from.env.Pool.Free(); n != free {
+		t.Errorf("%d of %d frames came back", n, free)
 	}
 }
