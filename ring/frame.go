@@ -2,22 +2,21 @@ package ring
 
 import "penne/internal/wire"
 
-// Geometry of a slot. A frame that is built for the guest has its payload at
-// PayloadOffset, whatever its headers' length, and the headers right before it,
-// so that recvmsg can fill many frames before their headers are known. A frame
-// read from the tap starts at HeadRoom, so that its payload is on a cache line
-// in the usual case as well.
+// Layout of a slot. A frame for the guest has its payload at PayloadOffset and
+// its headers, however long, right before it, so that recvmsg can fill many
+// frames before their headers are known. A frame read from the tap starts at
+// HeadRoom.
 const (
-	// SlotSize is room for 64 KiB of payload, headers and tails. An arena
-	// rounds it up to pages.
+	// SlotSize holds 64 KiB of payload, the headers, and payload appended to a
+	// frame in a flow's tail. An arena rounds it up to pages.
 	SlotSize = 72 << 10
 	// PayloadOffset is where the payload of a built frame starts.
 	PayloadOffset = 192
-	// HeadRoom is what a back-end may put before the Ethernet header of a
-	// frame it received (the virtio-net header).
+	// HeadRoom is the space before the Ethernet header of a received frame,
+	// for the virtio-net header.
 	HeadRoom = 64
-	// MaxPayload bounds the payload of a built frame: with the longest
-	// headers the IP length stays at or below 65535 in both families.
+	// MaxPayload bounds the payload of a frame for the guest: with the longest
+	// headers the IP length is at most 65535 in both families.
 	MaxPayload = 65535 - wire.IPv6Len - 60
 )
 
@@ -30,8 +29,8 @@ const (
 	GSOUDPL4 = 5
 )
 
-// Offload says what the receiver of a frame must still do to it, or need not.
-// It carries the meaning of struct virtio_net_hdr, not its layout.
+// Offload is what struct virtio_net_hdr says of a frame, in host byte order: the
+// checksum and the segmentation that are left to the receiver.
 type Offload struct {
 	GSOType    uint8  // GSONone, or how to cut the payload
 	NeedsCsum  bool   // the L4 checksum field holds the pseudo-header sum only
@@ -51,10 +50,9 @@ type Frame struct {
 	Offload Offload
 	// home is the shard whose arena the slot belongs to.
 	home uint8
-	// touched tells that the slot's pages may be resident.
+	// touched: the slot's pages may be resident.
 	touched bool
-	// Handed tells that another shard passed the frame on: it is not passed
-	// on twice.
+	// Handed: another shard handed the frame over. It is not handed over again.
 	Handed bool
 	// H is filled by wire.Parse when the frame is classified.
 	H wire.Headers
@@ -75,18 +73,20 @@ func (f *Frame) Slot() []byte { return f.slot }
 // Offset is where the Ethernet header starts in the slot.
 func (f *Frame) Offset() int { return int(f.off) }
 
-// SetBounds says that the frame is slot[off:off+n].
+// Home is the number of the shard whose arena the frame belongs to.
+func (f *Frame) Home() uint8 { return f.home }
+
+// SetBounds makes the frame slot[off:off+n].
 func (f *Frame) SetBounds(off, n int) { f.off, f.len = uint32(off), uint32(n) }
 
-// Build makes the frame one of hdr octets of headers, the Ethernet header
-// included, and payload octets of payload, which lies or will lie at
-// PayloadOffset, and returns the header part for filling.
+// Build makes the frame hdr octets of headers, Ethernet included, followed by
+// payload octets at PayloadOffset, and returns the headers to be filled in.
 func (f *Frame) Build(hdr, payload int) []byte {
 	f.off, f.len = uint32(PayloadOffset-hdr), uint32(hdr+payload)
 	return f.slot[f.off:PayloadOffset]
 }
 
-// PayloadArea is the room for payload of a frame that is being built.
+// PayloadArea is where the payload of a frame for the guest goes.
 func (f *Frame) PayloadArea() []byte { return f.slot[PayloadOffset : PayloadOffset+MaxPayload] }
 
 // L4Payload is the L4 payload of a classified frame.
@@ -95,8 +95,8 @@ func (f *Frame) L4Payload() []byte {
 	return f.slot[start : start+f.H.PayloadLen]
 }
 
-// TailRoom is the free part of the slot after the L4 payload of a classified
-// frame: where a flow may append bytes it has to keep.
+// TailRoom is the rest of the slot behind the L4 payload of a classified frame,
+// where a flow may append the payload of the next one.
 func (f *Frame) TailRoom() []byte {
 	return f.slot[f.off+uint32(f.H.Payload)+f.H.PayloadLen:]
 }

@@ -6,35 +6,34 @@ import "sync/atomic"
 const cacheLine = 64
 
 // Handoff is a bounded ring of frames from one shard to another: one producer,
-// one consumer, no lock. Its capacity is a power of two. The producer publishes
-// a frame by storing tail, the consumer gives the place back by storing head;
-// Go's atomics are sequentially consistent, so the frame's contents are seen
-// with it.
+// one consumer, no lock. The producer publishes a frame by storing tail, the
+// consumer frees its entry by storing head. Go's atomics are sequentially
+// consistent, so the consumer sees the frame's contents too.
 type Handoff struct {
-	slots []*Frame
+	entry []*Frame // a power of two
 	_     [cacheLine]byte
 	head  atomic.Uint32 // next to take; written by the consumer
 	_     [cacheLine]byte
 	tail  atomic.Uint32 // next to fill; written by the producer
 }
 
-// NewHandoff makes a ring of capacity places, rounded up to a power of two.
+// NewHandoff makes a ring for capacity frames, rounded up to a power of two.
 func NewHandoff(capacity int) *Handoff {
 	n := 1
 	for n < capacity {
 		n <<= 1
 	}
-	return &Handoff{slots: make([]*Frame, n)}
+	return &Handoff{entry: make([]*Frame, n)}
 }
 
 // Push passes f on, or returns false when the ring is full and f is still the
 // caller's. Called by the producer only.
 func (h *Handoff) Push(f *Frame) bool {
 	t := h.tail.Load()
-	if t-h.head.Load() == uint32(len(h.slots)) {
+	if t-h.head.Load() == uint32(len(h.entry)) {
 		return false
 	}
-	h.slots[t&uint32(len(h.slots)-1)] = f
+	h.entry[t&uint32(len(h.entry)-1)] = f
 	h.tail.Store(t + 1)
 	return true
 }
@@ -45,7 +44,7 @@ func (h *Handoff) Pop() *Frame {
 	if i == h.tail.Load() {
 		return nil
 	}
-	f := h.slots[i&uint32(len(h.slots)-1)]
+	f := h.entry[i&uint32(len(h.entry)-1)]
 	h.head.Store(i + 1)
 	return f
 }

@@ -7,8 +7,8 @@ import (
 	"penne/internal/sys"
 )
 
-// Arena is the memory of one shard's frames: address space reserved at start,
-// pages touched on use, given back by Pool.Trim after a burst.
+// Arena is the memory of one shard's frames: address space reserved at start.
+// Pages become resident on use, and Pool.Trim gives them back after a burst.
 type Arena struct {
 	mem    []byte
 	frames []Frame
@@ -20,8 +20,8 @@ func NewArena(slots int, home uint8) (*Arena, error) {
 	return newArena(slots, home, os.Getpagesize())
 }
 
-// newArena gives every slot pages of its own, whatever their size (arm64 has
-// 4, 16 or 64 KiB): Trim gives back whole pages.
+// newArena starts every slot on a page (4, 16 or 64 KiB on arm64), since Trim
+// gives back whole pages.
 func newArena(slots int, home uint8, page int) (*Arena, error) {
 	stride := (SlotSize + page - 1) / page * page
 	mem, err := sys.MapReserve(slots * stride)
@@ -39,19 +39,19 @@ func newArena(slots int, home uint8, page int) (*Arena, error) {
 // Close unmaps the arena; no frame of it may be used afterwards.
 func (a *Arena) Close() error { return sys.Unmap(a.mem) }
 
-// Pool is the free list of one shard: last in, first out, so that warm frames
-// are used again first. Frames of other shards that come home this way are kept
-// apart until the shard sends them back.
+// Pool is the free list of one shard: last in, first out, so that frames still in
+// the cache are used first. Owned by the shard.
 type Pool struct {
 	arena *Arena
 	home  uint8
 	free  *Frame
 	nfree int
-	// Foreign holds frames of other shards, to be sent back by the shard.
+	// Foreign lists freed frames of other shards' arenas, until the shard sends
+	// them back.
 	Foreign *Frame
 }
 
-// NewPool makes the pool of a's frames; lowest slots are handed out first.
+// NewPool makes the pool of a's frames; Get gives the lowest ones first.
 func NewPool(a *Arena) *Pool {
 	p := &Pool{arena: a}
 	for i := len(a.frames) - 1; i >= 0; i-- {
@@ -85,7 +85,7 @@ func (p *Pool) Put(f *Frame) {
 	p.nfree++
 }
 
-// PutAll gives back a whole list.
+// PutAll gives back a list linked by Next.
 func (p *Pool) PutAll(f *Frame) {
 	for f != nil {
 		next := f.Next
@@ -94,18 +94,14 @@ func (p *Pool) PutAll(f *Frame) {
 	}
 }
 
-// Home tells which shard's arena f belongs to.
-func (f *Frame) Home() uint8 { return f.home }
-
 // Free is the number of frames that Get can give now.
 func (p *Pool) Free() int { return p.nfree }
 
 // Size is the number of frames in the arena.
 func (p *Pool) Size() int { return len(p.arena.frames) }
 
-// Trim gives the pages of free frames back to the kernel, but for the keep
-// frames that will be used next. It is called when a shard has been idle for
-// a while, never on the packet path.
+// Trim gives the pages of free frames back to the kernel, except those of the
+// keep frames that Get would give next. Not for the packet path.
 func (p *Pool) Trim(keep int) {
 	for f := p.free; f != nil; f = f.Next {
 		if keep > 0 {
