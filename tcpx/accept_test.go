@@ -115,7 +115,7 @@ func TestAcceptNobodyAnswers(t *testing.T) {
 	r := newRig(t, false, Config{})
 	g, client := r.inbound()
 	syn := g.Next()
-	for i := range synTries {
+	for i := range maxSYNTries {
 		r.Advance(time.Duration(rto(uint8(i))) + 10*time.Millisecond)
 		if s := g.Next(); s.Flags() != wire.SYN || s.Seq() != syn.Seq() {
 			t.Fatalf("flags %#x seq %d", s.Flags(), s.Seq())

@@ -6,9 +6,8 @@ import (
 	"penne/ring"
 )
 
-// state says how far the handshake or the end of a flow is. The states of RFC
-// 9293 after ESTABLISHED are open with what has become of the two FINs: see
-// conn.phase.
+// state is coarser than RFC 9293's: those from ESTABLISHED to LAST-ACK are open,
+// told apart by what has become of the two FINs. See conn.phase.
 type state uint8
 
 const (
@@ -17,109 +16,109 @@ const (
 	synSent          // accepted on the host, our SYN is out
 	synRcvd          // our SYN-ACK is out
 	open             // data flows
-	draining         // the guest is gone, but its whole stream is taken: the tail goes on into the socket
+	draining         // the guest is gone, but its whole stream is taken: the tail still goes into the socket
 	timeWait         // both FINs are acknowledged, the socket is closed
 )
 
-// maxHeader is the longest header a flow sends, TCP options aside.
+// maxHeader is the length of the longest headers of a segment, TCP options aside.
 const maxHeader = wire.EthLen + wire.IPv6Len + wire.TCPLen
 
-// conn is one flow. It lies at its slot in an array made at start and holds no
-// memory of its own but the frames of its tail and strays.
+// conn is one flow: an element, at its slot, of an array made at start. It owns
+// its socket and the frames of its tail and out-of-order queue.
 type conn struct {
 	slot, fd int32
-	next     int32 // the next in the work list, as slot+1; 0 ends it
+	next     int32 // the next in the work list, as slot+1; 0: none
 	state    state
 	queued   bool // in the work list
 
 	// Of the host socket.
-	readable   bool // octets or the end may be there to peek
-	rdhup      bool // the end of the stream is there, behind what can be peeked
-	urgent     bool // urgent data: short reads do not mean that all was read
-	blocked    bool // it refused octets: EPOLLOUT follows
-	failed     bool // it failed, and the guest must be told: what was readable goes first
-	cut        bool // it failed without a FIN before that: its end is none
-	partialSkb bool // when octets last left it, others remained, maybe of one segment
-	shut       bool // our FIN went to it: shutdown(SHUT_WR)
-	lowRTT     bool // its path is so short that reflecting is not worth while
+	readable   bool // there may be octets, or the end of the stream, to peek
+	rdhup      bool // the remote's FIN or RST came (EPOLLRDHUP), behind what can be peeked
+	urgent     bool // urgent data came: a short read may end at its mark
+	blocked    bool // its send buffer is full: EPOLLOUT follows
+	failed     bool // it failed: the guest gets what was readable, then a RST
+	aborted    bool // it failed before the remote's FIN: the end of what is readable is no FIN
+	partialSkb bool // part of a segment may be left at the front of its receive queue
+	shut       bool // shutdown(SHUT_WR) was called: the guest's FIN is passed on
+	lowRTT     bool // its path is shorter than shortPath: no reflecting
 
 	// Of the guest.
 	sackOK      bool
 	scaled      bool // both ends offered a window scale
-	guestFIN    bool // its FIN is taken: it lies just before rcvNxt
+	guestFIN    bool // its FIN is taken, at rcvNxt-1
 	finSent     bool // our FIN is out, at finSeq
-	finFirst    bool // it went out before the guest's was taken
-	ackNow      bool // acknowledge at the end of this pass, whatever else
-	inRecovery  bool // fast retransmission lasts until una passes recoverTo
+	finFirst    bool // ours was first: the active close, which TIME-WAIT follows
+	ackNow      bool // acknowledge at the end of this pass in any case
+	inRecovery  bool // fast recovery, until una reaches recoverTo
 	probeOut    bool // a keepalive probe is out and unanswered
-	keepaliveOn bool // SO_KEEPALIVE is on, as the guest's own probes asked
+	keepaliveOn bool // SO_KEEPALIVE is on, since the guest sends keepalives
 
 	guestScale, scale uint8 // shift counts: the guest's, and ours if scaled
 	dupAcks           uint8
 	tries             uint8 // expiries of the retransmission timer in a row
-	pingpong          int8  // how sure it is that answers carry acknowledgments: see ack.go
+	pingpong          int8  // confidence that answers carry acknowledgments: see ack.go
 	probes            uint8 // keepalive probes unanswered in a row
-	strayLen          uint8 // frames in strays
-	deferrals         uint8 // how often consume was left alone
+	outOfOrderLen     uint8 // frames in outOfOrder; at most maxOutOfOrder
+	deferrals         uint8 // passes since consume was last discarded
 
 	mss   uint16 // payload of the largest segment the guest takes
-	chunk uint16 // payload of the frames we build: many segments
+	chunk uint16 // payload of the frames we build: a multiple of mss
 
-	// From the guest. Everything before rcvNxt is taken. ackTo is how far we
-	// are ready to acknowledge, rcvAck how far we did:
+	// From the guest. Everything before rcvNxt is taken. rcvAck is acknowledged,
+	// and the next segment acknowledges up to ackTo:
 	// rcvAck <= ackTo <= rcvNxt <= edge.
 	rcvNxt, rcvAck, ackTo, edge uint32
 	allowance                   uint32
 	tailLen                     uint32 // octets in the tail
 	tailSkip                    uint32 // octets of its first frame already sent
 	tail, tailEnd               *ring.Frame
-	strays                      *ring.Frame // by sequence number
+	outOfOrder                  *ring.Frame // sorted by sequence number
 
-	// To the guest. una is acknowledged, nxt the next to send, max the
-	// highest ever sent: una <= nxt <= max.
+	// To the guest: SND.UNA, SND.NXT (which a timeout moves back), and the end
+	// of what was ever sent: una <= nxt <= max.
 	una, nxt, max uint32
 	finSeq        uint32
 	recoverTo     uint32 // RFC 6582 calls it recover
-	wnd, maxWnd   uint32 // the guest's window, and the greatest it ever gave
-	wl1, wl2      uint32 // seq and ack of the segment wnd came with
-	cwnd          uint32 // after a timeout, how much may be in flight; 0: wnd
-	consume       uint32 // acknowledged octets still in the socket
+	wnd, maxWnd   uint32 // the guest's window, and the largest it ever advertised
+	wl1, wl2      uint32 // SND.WL1 and WL2: seq and ack of the segment wnd came with
+	cwnd          uint32 // congestion window after a timeout; 0: none
+	consume       uint32 // acknowledged octets not yet discarded from the socket
 
 	rtt  int64 // of the host's path, in nanoseconds
 	held hold
 
 	// Deadlines (Env.Now; 0: none). armed is what the wheel has.
 	rtxAt, ackAt, idleAt, rttAt, armed int64
-	delayedAt                          int64 // since when an acknowledgment waits for an answer to ride on
+	delayedAt                          int64 // since when delayAck has held back an acknowledgment
 	lastHeard                          int64 // when the guest last sent anything
-	lastData                           int64 // when data last moved, either way
+	lastData                           int64 // when data last passed, either way
 	lastTaken                          int64 // when data was last taken
 
-	// Headers made with the flow: see header.go.
+	// Headers built with the flow: see setHeader.
 	ipSum, l4Sum uint32
 	hdrLen       uint8
 	hdr          [maxHeader]byte
 }
 
-// reset makes c an unused record, but leaves it where it is in the work list.
+// reset clears c, except for its place in the work list.
 func (c *conn) reset() {
 	*c = conn{slot: c.slot, next: c.next, queued: c.queued, fd: -1}
 }
 
-// fail notes that the host socket has failed. EPIPE stands for a reset behind
-// the remote's FIN, which is still to be passed on.
+// fail notes that the host socket has failed. EPIPE means that the reset came
+// after the remote's FIN, which is still to be passed on.
 func (c *conn) fail(errno sys.Errno) {
-	c.failed, c.cut = true, c.cut || errno != sys.EPIPE
+	c.failed, c.aborted = true, c.aborted || errno != sys.EPIPE
 }
 
-// v4 tells the family on the guest's side.
+// v4 tells whether the flow is IPv4.
 func (c *conn) v4() bool { return c.hdrLen == wire.EthLen+wire.IPv4Len+wire.TCPLen }
 
-// flight is how much the guest has not acknowledged of what is counted as sent.
+// flight is how many octets count as sent but not acknowledged.
 func (c *conn) flight() uint32 { return c.nxt - c.una }
 
-// inSocket is the sequence number behind what the host socket took. The
-// guest's FIN is taken with shutdown.
+// inSocket is the sequence number after what the host socket has; the guest's
+// FIN is in it after shutdown(2).
 func (c *conn) inSocket() uint32 {
 	seq := c.rcvNxt - c.tailLen
 	if c.guestFIN && !c.shut {
@@ -131,8 +130,8 @@ func (c *conn) inSocket() uint32 {
 // finAcked tells whether the guest acknowledged our FIN.
 func (c *conn) finAcked() bool { return c.finSent && c.una == c.finSeq+1 }
 
-// phase is the state of RFC 9293 section 3.3.2, seen from the remote's end, as
-// which we act towards the guest: what tests speak of.
+// phase is our state towards the guest in terms of RFC 9293 section 3.3.2. It is
+// what tests check.
 func (c *conn) phase() string {
 	switch c.state {
 	case unused, draining:

@@ -1,32 +1,31 @@
-// Package tcpx translates TCP between a guest's frames and host sockets. There
-// is no TCP stack of our own for the outer side: the host kernel's socket is
-// the peer's end, and this package is only the guest's.
+// Package tcpx translates TCP between a guest's frames and host sockets. Towards
+// the network the host kernel's TCP does the work, one socket for each flow;
+// this package is the TCP that the guest talks to.
 //
 // Guest to host, payload goes from the frame it came in straight to the socket.
-// What the socket refuses stays in its frame, in the flow's tail. Host to guest,
-// bytes are peeked from the socket into frames behind headers that were made
-// with the flow, and leave the socket when the guest acknowledges them: the
-// socket is the retransmission queue.
+// What the socket does not take stays in its frame, in the flow's tail. Host to
+// guest, bytes are peeked (MSG_PEEK) from the socket into frames, behind headers
+// built once for each flow, and leave the socket when the guest acknowledges
+// them: the socket's receive queue is the retransmission queue.
 //
 // Words:
 //
-//   - remote: the other end as the guest sees it; its socket is the host's.
-//   - taken: in sequence from the guest and in our hands (rcvNxt is behind it).
-//   - tail: taken, but not yet in the socket: frames that belong to the flow.
-//   - stray: a frame that came before its turn, kept until the gap closes.
-//   - edge: the first sequence number beyond the window we advertised. It never
-//     moves left.
-//   - allowance: how many octets beyond the taken ones we are ready to hold.
+//   - remote: the peer of the guest; the host's socket is connected to it.
+//   - taken: received in sequence from the guest, that is, before rcvNxt.
+//   - tail: the frames of octets that are taken but not yet in the socket.
+//   - edge: the right edge of the window we advertised (rcvNxt + RCV.WND). It
+//     never moves left.
+//   - allowance: how many octets beyond rcvNxt we are ready to hold, as a
+//     socket's receive buffer.
 //   - reflect: acknowledge to the guest what the remote has acknowledged.
-//   - hold: the time for which reflecting may keep an acknowledgment back.
-//   - drain: go on with a flow whose guest is gone behind its FIN, until the
-//     socket has the tail.
+//   - hold: the time for which reflecting may delay an acknowledgment.
+//   - drain: go on sending the tail of a guest that is gone after its FIN.
 //   - settle: the work on one flow at the end of a pass: discard what the guest
-//     acknowledged, fill the window, acknowledge.
+//     acknowledged, fill its window, acknowledge.
 //
 // A TCP and all its flows are owned by one shard: no locks, no allocation after
-// New. One pass of the shard's loop is Input, Event for each ready socket,
-// Expire, Flush.
+// New. In one pass of its loop the shard calls Event for each ready socket,
+// Input, Expire and Flush.
 //
 // Files: input.go, receive.go and tail.go follow a segment inwards; output.go
 // and peek.go bytes outwards; ack.go and window.go decide what the guest is

@@ -9,18 +9,17 @@ import (
 	"penne/ring"
 )
 
-// drainLimit is how long the socket of a guest that is gone may refuse what is
-// left of its stream: about as long as Linux keeps a socket that nobody holds.
+// drainLimit is how long drain waits for the socket to take more: about as long as
+// Linux keeps an orphaned socket.
 const drainLimit = 5 * 60e9
 
-// timeWaitTime is how long a flow that we ended first is remembered, to answer
-// a guest that repeats its FIN. The tap hardly loses frames and reorders none
+// timeWaitTime is how long TIME-WAIT lasts, to answer a retransmitted FIN. The tap hardly loses frames and reorders none
 // for longer than a pass, so waiting for twice the MSL of two minutes (RFC
 // 9293 section 3.4.2) would serve nothing here.
 const timeWaitTime = 1e9
 
-// finished ends the flow when both FINs are acknowledged; the kernel delivers
-// what is left in the socket.
+// finished ends the flow, and returns true, when both FINs are acknowledged; the
+// kernel delivers what is left in the socket.
 func (t *TCP) finished(c *conn) bool {
 	if !c.guestFIN || !c.shut || !c.finAcked() || c.rcvAck != c.rcvNxt || c.consume > 0 {
 		return false
@@ -28,7 +27,7 @@ func (t *TCP) finished(c *conn) bool {
 	sys.Close(int(c.fd))
 	c.fd = -1
 	if !c.finFirst {
-		t.remove(c) // the guest waits, not we
+		t.remove(c) // TIME-WAIT is the guest's
 		return true
 	}
 	c.state = timeWait
@@ -36,13 +35,13 @@ func (t *TCP) finished(c *conn) bool {
 	return true
 }
 
-// remove ends the flow's record, and its socket if there is one still.
+// remove closes the flow's socket and frees its frames, timers and slot.
 func (t *TCP) remove(c *conn) {
 	if c.fd >= 0 {
 		sys.Close(int(c.fd))
 	}
 	t.env.Pool.PutAll(c.tail)
-	t.env.Pool.PutAll(c.strays)
+	t.env.Pool.PutAll(c.outOfOrder)
 	t.wheel.Cancel(c.slot)
 	t.env.Release(t.table.HashAt(c.slot))
 	t.table.Remove(c.slot)
@@ -52,10 +51,10 @@ func (t *TCP) remove(c *conn) {
 	t.env.Count.TCPFlows = uint64(t.table.Len())
 }
 
-// guestGone ends a flow that the guest has ended, or forgotten. A stream whose
-// FIN is taken is whole, and was or will be acknowledged: as a remote on a bare
-// network, ours still gets all of it. Linux forgets a connection that nobody
-// holds a minute after its FIN was acknowledged, and a slow remote takes longer.
+// guestGone ends a flow that the guest has reset or does not answer for. If its FIN
+// is taken, so is its whole stream: the remote still gets all of it, as it would
+// without us. That is no rare case: Linux forgets an orphaned connection a minute
+// after its FIN was acknowledged, and a slow remote takes longer to read.
 func (t *TCP) guestGone(c *conn) {
 	if !c.guestFIN || c.shut {
 		t.endHost(c)
@@ -66,9 +65,8 @@ func (t *TCP) guestGone(c *conn) {
 	t.queue(c)
 }
 
-// drain goes on with a flow whose guest is gone, until the socket has all of
-// its stream. What the remote says is for nobody, but it may have to say it
-// before it listens again.
+// drain sends on the tail of a flow whose guest is gone. What the remote sends is
+// discarded: it may have to send it before it reads again.
 func (t *TCP) drain(c *conn) {
 	before := c.tailLen
 	t.sendTail(c)
@@ -79,22 +77,21 @@ func (t *TCP) drain(c *conn) {
 	case c.shut, c.failed, t.env.Now-c.lastData >= drainLimit:
 		t.endHost(c)
 	default:
-		swallow(c)
+		discardReceived(c)
 	}
 }
 
-// endHost closes the socket of a flow and removes the flow. If the guest's
-// stream is whole and in the socket the kernel delivers the rest of it; else the
-// remote gets a RST.
+// endHost removes a flow and closes its socket. After the guest's FIN the kernel
+// delivers what is in the socket, else the remote gets a RST.
 func (t *TCP) endHost(c *conn) {
 	switch {
 	case c.fd < 0:
 	case c.shut:
-		// Close with octets unread resets the connection. So it should where
-		// the guest has not taken them, unless that costs the guest's own.
+		// Close with octets unread resets the connection. That is right if the
+		// guest did not get them, but not while its own are to be delivered.
 		t.discard(c)
 		if n, errno := sys.OutQueue(int(c.fd)); errno != 0 || n > 0 {
-			swallow(c)
+			discardReceived(c)
 		}
 	default:
 		sys.Reset(int(c.fd))
@@ -104,10 +101,10 @@ func (t *TCP) endHost(c *conn) {
 	t.remove(c)
 }
 
-// swallow throws away what the remote has sent so far. One call ends at the end
-// of what is there, or at an urgent mark; the bound is for a remote that sends
-// as fast as we read.
-func swallow(c *conn) {
+// discardReceived empties the receive queue. One call ends at the end of what is
+// there, or at an urgent mark; the bound is for a remote that sends as fast as we
+// read.
+func discardReceived(c *conn) {
 	for range peekRounds {
 		if n, errno := sys.Discard(int(c.fd), math.MaxInt32); n <= 0 || errno != 0 {
 			return
@@ -115,17 +112,17 @@ func swallow(c *conn) {
 	}
 }
 
-// resetGuest ends a flow whose host side is gone: the guest gets a RST.
+// resetGuest removes a flow whose host side has failed, with a RST to the guest.
 func (t *TCP) resetGuest(c *conn) {
-	t.tellGuest(c)
+	t.sendReset(c)
 	t.env.Count.TCPReset++
 	t.remove(c)
 }
 
-// tellGuest sends the RST that fits how far the flow is.
-func (t *TCP) tellGuest(c *conn) {
+// sendReset sends the guest the RST that is acceptable in the flow's state.
+func (t *TCP) sendReset(c *conn) {
 	switch c.state {
-	case connecting: // it has no sequence number of ours yet
+	case connecting: // in answer to its SYN, which has none of our sequence numbers
 		s := outSegment{ack: c.rcvNxt, flags: wire.RST | wire.ACK}
 		t.sendBare(c, &s)
 	case synSent: // it may not have seen our SYN
@@ -137,32 +134,31 @@ func (t *TCP) tellGuest(c *conn) {
 	}
 }
 
-// abort ends a flow with a guest that does not answer.
+// abort ends a flow whose guest does not answer.
 func (t *TCP) abort(c *conn) {
-	t.tellGuest(c)
+	t.sendReset(c)
 	t.guestGone(c)
 }
 
-// hostFailed tells the guest that the remote reset the connection, behind what
-// it had sent before.
+// hostFailed passes on the remote's reset, after what it had sent before.
 func (t *TCP) hostFailed(c *conn) {
 	if c.state == open {
-		c.readable, c.rdhup = !c.finSent, !c.cut
+		c.readable, c.rdhup = !c.finSent, !c.aborted
 		t.discard(c)
 		t.pump(c)
 	}
 	t.resetGuest(c)
 }
 
-// sendBare sends a segment without payload as it is.
+// sendBare sends s, which has no payload, as it is.
 func (t *TCP) sendBare(c *conn, s *outSegment) {
 	f := t.env.Out.Next()
 	c.build(f, s)
 	t.env.Out.Commit(1)
 }
 
-// refuse answers a segment that belongs to no flow, or to none as it stands,
-// with a RST (RFC 9293 section 3.10.7.1).
+// refuse answers a segment with a RST, as RFC 9293 section 3.10.7.1 does one of no
+// connection.
 func (t *TCP) refuse(f *ring.Frame, s *segment) {
 	if !f.H.Src.IsUnicastHost() {
 		t.env.Count.Drop(stats.BadSource)

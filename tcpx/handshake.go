@@ -8,18 +8,18 @@ import (
 	"penne/shard/flow"
 )
 
-// socketEvents are what every socket is watched for, from its start to its end:
-// edges only, since octets that were peeked stay readable.
+// socketEvents are what every socket is watched for. Edge-triggered, since octets
+// that were peeked stay readable.
 const socketEvents = sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLRDHUP | sys.EPOLLPRI | sys.EPOLLET
 
-// Inbound names a connection that was accepted on the host as the guest will
-// see it.
+// Inbound is an accepted connection's addresses and ports as the guest sees them.
 type Inbound struct {
 	Peer, Guest         wire.Addr
 	PeerPort, GuestPort uint16
 }
 
-// newConn makes a record for key. It returns nil when there is no slot.
+// newConn makes the record of a claimed flow. Without a slot for it, it releases
+// the claim and returns nil.
 func (t *TCP) newConn(key *flow.Key, hash uint64, mac *wire.MAC) *conn {
 	slot := t.insert(key, hash)
 	if slot < 0 {
@@ -41,13 +41,12 @@ func (t *TCP) newConn(key *flow.Key, hash uint64, mac *wire.MAC) *conn {
 	return c
 }
 
-// maxEvictScan bounds how many flows of a full table are looked at for one that
-// may make way.
+// maxEvictScan bounds the search of a full table for a flow in TIME-WAIT.
 const maxEvictScan = 64
 
-// insert takes a slot for key. In a full table a flow in TIME-WAIT makes way for
-// it: many short connections within timeWaitTime would else be refused where
-// the limit of descriptors keeps the table small.
+// insert takes a slot for key, or returns -1. In a full table it reuses that of a
+// flow in TIME-WAIT: where the limit of descriptors keeps the table small, many
+// short connections within timeWaitTime would else be refused.
 func (t *TCP) insert(key *flow.Key, hash uint64) int32 {
 	if slot := t.table.Insert(key, hash); slot >= 0 {
 		return slot
@@ -64,12 +63,13 @@ func (t *TCP) insert(key *flow.Key, hash uint64) int32 {
 	return -1
 }
 
-// initialSeq is RFC 6528: a clock of 4 µs and a keyed hash of the two ends.
+// initialSeq is the initial sequence number of RFC 6528: a clock of 4 µs plus a
+// keyed hash of the flow.
 func (t *TCP) initialSeq(key *flow.Key) uint32 {
 	return uint32(t.secret.Hash(key)) + uint32(t.env.Now/4000)
 }
 
-// guestSYN starts a flow at the guest's wish: the answer comes when the host
+// guestSYN starts a flow for the guest's SYN, which is answered when the host
 // socket has connected or failed.
 func (t *TCP) guestSYN(f *ring.Frame, s *segment, key *flow.Key, hash uint64) (kept bool) {
 	to, ok := t.env.Rules.ToHost(&key.Remote, key.RemotePort)
@@ -101,8 +101,8 @@ func (t *TCP) guestSYN(f *ring.Frame, s *segment, key *flow.Key, hash uint64) (k
 	return false
 }
 
-// readSYN takes what the guest's SYN or SYN-ACK says for the whole flow. Window
-// scale and SACK count only if both ends offer them (RFC 7323 section 2.2); we
+// readSYN takes the options and the window from the guest's SYN or SYN-ACK. Window
+// scale and SACK are in force if both ends offer them (RFC 7323 section 2.2); we
 // do whenever the guest does.
 func (t *TCP) readSYN(c *conn, s *segment) {
 	var o wire.TCPOptions
@@ -120,7 +120,8 @@ func (t *TCP) readSYN(c *conn, s *segment) {
 	c.maxWnd, c.wl1, c.wl2 = c.wnd, s.seq, s.ack
 }
 
-// openSocket makes c's socket and starts to connect it.
+// openSocket makes c's socket and begins to connect it. On an error the socket, if
+// there is one, is left to endHost.
 func (t *TCP) openSocket(c *conn, to *wire.Addr, port uint16) sys.Errno {
 	fd, errno := sys.Socket(sys.Family(to.Is4()), sys.SOCK_STREAM, sys.IPPROTO_TCP)
 	if errno != 0 {
@@ -139,20 +140,22 @@ func (t *TCP) openSocket(c *conn, to *wire.Addr, port uint16) sys.Errno {
 	return t.watch(c)
 }
 
-// setOptions: segments go out as the guest made them, urgent octets are
-// ordinary ones in their place, and peeks go on where the last one ended.
+// setOptions sets socket options: no Nagle, since the guest has its own; urgent
+// octets stay in the stream; each peek continues where the last one ended.
 func (t *TCP) setOptions(c *conn) {
 	sys.SetInt(int(c.fd), sys.IPPROTO_TCP, sys.TCP_NODELAY, 1)
 	sys.SetInt(int(c.fd), sys.SOL_SOCKET, sys.SO_OOBINLINE, 1)
 	t.peeker.start(c)
 }
 
+// watch adds c's socket to the shard's epoll; closing the socket removes it.
 func (t *TCP) watch(c *conn) sys.Errno {
 	tok := flow.NewToken(flow.KindTCP, t.table.Gen(c.slot), c.slot)
 	return t.env.Epoll.Add(int(c.fd), socketEvents, uint64(tok))
 }
 
-// Event takes the readiness of a flow's socket. The work is done by Flush.
+// Event notes the epoll events of a flow's socket; Flush acts on them. Stale
+// tokens, of a flow that has ended in this pass, are ignored.
 func (t *TCP) Event(tok flow.Token, bits uint32) {
 	if !t.table.Live(tok) {
 		return
@@ -185,7 +188,7 @@ func (t *TCP) Event(tok flow.Token, bits uint32) {
 	t.queue(c)
 }
 
-// hostAnswers takes the end of connect.
+// hostAnswers handles the result of connect.
 func (t *TCP) hostAnswers(c *conn, bits uint32) {
 	if bits&(sys.EPOLLERR|sys.EPOLLHUP) != 0 {
 		switch errno := sys.SocketError(int(c.fd)); errno {
@@ -200,7 +203,7 @@ func (t *TCP) hostAnswers(c *conn, bits uint32) {
 	if bits&sys.EPOLLOUT == 0 {
 		return
 	}
-	t.measure(c)
+	t.measureRTT(c)
 	c.readable = bits&(sys.EPOLLIN|sys.EPOLLRDHUP) != 0
 	c.rdhup = bits&sys.EPOLLRDHUP != 0
 	c.urgent = bits&sys.EPOLLPRI != 0
@@ -231,7 +234,7 @@ func (t *TCP) sendSYN(c *conn) {
 	t.queue(c)
 }
 
-// inConnecting takes what the guest sends while the host connects.
+// inConnecting handles a segment from the guest while the host socket connects.
 func (t *TCP) inConnecting(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	switch {
 	case s.has(wire.RST):
@@ -239,13 +242,13 @@ func (t *TCP) inConnecting(c *conn, f *ring.Frame, s *segment) (kept bool) {
 			t.endHost(c)
 		}
 	case s.flags&(wire.SYN|wire.ACK) == wire.SYN && s.seq != c.rcvNxt-1:
-		t.endHost(c) // the guest has given the old one up
+		t.endHost(c) // the guest has given up the old one
 		return t.input(f)
 	}
-	return false // a repeated SYN is answered when we know the answer
+	return false // a retransmitted SYN is answered when connect has ended
 }
 
-// inSynRcvd waits for the acknowledgment of our SYN.
+// inSynRcvd is RFC 9293 section 3.10.7.4 for SYN-RECEIVED.
 func (t *TCP) inSynRcvd(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	switch {
 	case s.has(wire.RST):
@@ -278,21 +281,21 @@ func (t *TCP) inSynRcvd(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	return t.inOpen(c, f, s)
 }
 
-// establish opens the flow: both SYNs are acknowledged.
+// establish opens the flow: the guest has acknowledged our SYN.
 func (t *TCP) establish(c *conn, s *segment) {
 	c.state, c.una, c.nxt = open, c.max, c.max
 	c.tries, c.rtxAt = 0, 0
 	if c.scaled {
 		c.scale = ourScale
 	}
-	// Any segment is a newer word on the window than the SYN's.
+	// Any segment is newer than the SYN, as takeWindow compares them.
 	c.wl1, c.wl2 = s.seq-1, s.ack
 	c.idleAt = t.env.Now + keepaliveAfter
 	t.queue(c)
 }
 
-// Accept starts a flow for a connection that a listener has accepted. fd is
-// the flow's from then on; if there can be none it is closed with a RST.
+// Accept starts a flow for a connection that a listener has accepted, and takes
+// fd over: without a flow it is closed with a RST.
 func (t *TCP) Accept(fd int, in Inbound) {
 	key := flow.Key{Guest: in.Guest, Remote: in.Peer, GuestPort: in.GuestPort, RemotePort: in.PeerPort, Proto: wire.ProtoTCP}
 	hash := t.table.Hash(&key)
@@ -304,7 +307,7 @@ func (t *TCP) Accept(fd int, in Inbound) {
 	c.fd = int32(fd)
 	c.state, c.max, c.nxt = synSent, c.una+1, c.una+1
 	t.setOptions(c)
-	t.measure(c)
+	t.measureRTT(c)
 	if t.watch(c) != 0 {
 		t.env.Count.Drop(stats.NoSocket)
 		t.endHost(c)
@@ -313,8 +316,8 @@ func (t *TCP) Accept(fd int, in Inbound) {
 	t.sendSYN(c)
 }
 
-// newInbound makes the record of an inbound flow. A finished flow between the
-// same ends makes way.
+// newInbound makes the record of an inbound flow, or returns nil. It replaces one
+// of the same addresses and ports in TIME-WAIT.
 func (t *TCP) newInbound(key *flow.Key, hash uint64) *conn {
 	if !key.Guest.IsUnicastHost() || !key.Remote.IsUnicastHost() || key.Guest.Is4() != key.Remote.Is4() {
 		t.env.Count.Drop(stats.BadDest)
@@ -350,7 +353,7 @@ func (t *TCP) inSynSent(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	if !s.has(wire.SYN) {
 		return false
 	}
-	copy(c.hdr[:6], f.Bytes()[6:12]) // who answered is who we talk to
+	copy(c.hdr[:6], f.Bytes()[6:12]) // the answer tells the guest's Ethernet address
 	t.readSYN(c, s)
 	c.rcvNxt = s.seq + 1
 	c.ackTo, c.rcvAck, c.edge = c.rcvNxt, c.rcvNxt, c.rcvNxt

@@ -162,7 +162,7 @@ func TestSynAckRepeatedByTimer(t *testing.T) {
 	g := r.dial()
 	g.SYN()
 	first := g.Next()
-	for i := range synTries {
+	for i := range maxSYNTries {
 		r.Advance(time.Duration(rto(uint8(i))) - 200*time.Millisecond)
 		g.None()
 		r.Advance(250 * time.Millisecond)
@@ -294,7 +294,7 @@ func TestSynFlood(t *testing.T) {
 		return n
 	}
 	g.Until(func() bool { return answered() == 64 })
-	for range synTries + 1 {
+	for range maxSYNTries + 1 {
 		r.Advance(2 * time.Minute)
 		g.Pass()
 	}

@@ -8,17 +8,17 @@ import (
 	"penne/ring"
 )
 
-// outSegment is what changes from segment to segment.
+// outSegment is what differs between a flow's segments to the guest.
 type outSegment struct {
 	seq, ack uint32
 	window   uint16
 	flags    uint8
-	payload  int    // octets, at their place in the frame already
+	payload  int    // octets, which the frame has already
 	opts     []byte // a multiple of four octets
 }
 
-// setHeader makes the headers of all segments to the guest. The sums leave out
-// what build adds: the IPv4 total length, and the length in the pseudo-header.
+// setHeader builds the headers that all segments to the guest share. ipSum and
+// l4Sum are without the lengths, which build adds.
 func (c *conn) setHeader(guestMAC, ourMAC *wire.MAC, key *endpoints) {
 	wire.PutEth(c.hdr[:], guestMAC, ourMAC, key.remote.EtherType())
 	ip := c.hdr[wire.EthLen:]
@@ -34,15 +34,15 @@ func (c *conn) setHeader(guestMAC, ourMAC *wire.MAC, key *endpoints) {
 	binary.BigEndian.PutUint16(th[2:], key.guestPort)
 }
 
-// endpoints names a flow's two ends as the guest sees them.
+// endpoints are a flow's addresses and ports as the guest sees them.
 type endpoints struct {
 	remote, guest         wire.Addr
 	remotePort, guestPort uint16
 }
 
-// build puts the headers of s before the payload of f and says what is left to
-// do for the receiver. The TCP checksum field gets the folded sum of the
-// pseudo-header, not complemented, as a partial checksum starts.
+// build puts the headers of s before the payload of f and sets f.Offload. The TCP
+// checksum is partial: its field holds the folded sum of the pseudo-header, not
+// complemented.
 func (c *conn) build(f *ring.Frame, s *outSegment) {
 	hdr := int(c.hdrLen) + len(s.opts)
 	h := f.Build(hdr, s.payload)

@@ -2,37 +2,37 @@ package tcpx
 
 import "penne/internal/wire"
 
-// holdMarks bounds how finely the age of unacknowledged octets is known.
+// holdMarks is how many marks a hold has.
 const holdMarks = 4
 
-// hold bounds how long octets may stay unacknowledged: a short list of "by then
-// everything up to here had been taken". It is a function of its arguments; the
-// clock is the caller's.
+// hold limits how long octets may stay unacknowledged. Its marks, oldest first,
+// say: everything before seq had been taken at the time at.
 type hold struct {
 	seq [holdMarks]uint32
 	at  [holdMarks]int64
 	n   uint8
 }
 
-// acked forgets what lies at or before seq.
+// acked removes the marks at or before seq.
 func (h *hold) acked(seq uint32) {
 	for h.n > 0 && wire.SeqLE(h.seq[0], seq) {
 		h.shift()
 	}
 }
 
+// shift removes the oldest mark.
 func (h *hold) shift() {
 	copy(h.seq[:], h.seq[1:h.n])
 	copy(h.at[:], h.at[1:h.n])
 	h.n--
 }
 
-// due notes that everything up to taken is here, acked being acknowledged, and
-// returns how far must be acknowledged now, so that nothing is kept back for
-// longer than limit nanoseconds; and when to look again (0: nothing is kept).
+// due is called with what is acknowledged and what is taken at time now. It
+// returns how far must be acknowledged now, so that no octet waits for longer
+// than limit nanoseconds, and when to call it again (0: nothing waits).
 //
-// Marks are limit/4 apart and come due 3/4 of limit after they were set; an
-// octet is at most limit/4 older than the mark that covers it.
+// Marks are at least limit/4 apart and come due 3/4 of limit after they were
+// set, since an octet is at most limit/4 older than the mark that covers it.
 func (h *hold) due(now, limit int64, acked, taken uint32) (force uint32, again int64) {
 	h.acked(acked)
 	force = acked

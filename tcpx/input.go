@@ -7,11 +7,10 @@ import (
 	"penne/shard/flow"
 )
 
-// Input takes frames from the guest: classified, TCP, whole. Every frame
-// becomes the translator's: it ends in a flow's tail or strays, with another
-// shard, or in the pool. In-sequence payload is in the sockets, as far as they
-// took it, when Input returns; answers wait for Flush, but for those that must
-// be one for each frame.
+// Input takes TCP frames of the guest that wire.Parse found whole, and owns them
+// from then on. When it returns, in-sequence payload is in the sockets, as far as
+// they had room. Answers wait for Flush, except those that must be one for each
+// segment: duplicate acknowledgments and RSTs.
 func (t *TCP) Input(frames []*ring.Frame) {
 	for _, f := range frames {
 		if !t.input(f) {
@@ -25,7 +24,8 @@ func (t *TCP) Input(frames []*ring.Frame) {
 	}
 }
 
-// input takes one frame and tells whether it keeps or has passed on the frame.
+// input handles one frame. kept means that it is in a flow's queues or with
+// another shard; else it is still the caller's.
 func (t *TCP) input(f *ring.Frame) (kept bool) {
 	key := flow.KeyOf(&f.H)
 	slot := t.lastSlot
@@ -35,7 +35,7 @@ func (t *TCP) input(f *ring.Frame) (kept bool) {
 		slot = t.table.Find(&key, hash)
 	}
 	if slot < 0 {
-		return t.stranger(f, &key, hash)
+		return t.inClosed(f, &key, hash)
 	}
 	t.lastKey, t.lastSlot = key, slot
 	c := &t.conns[slot]
@@ -56,8 +56,8 @@ func (t *TCP) input(f *ring.Frame) (kept bool) {
 	return false
 }
 
-// stranger takes a frame that belongs to no flow here.
-func (t *TCP) stranger(f *ring.Frame, key *flow.Key, hash uint64) (kept bool) {
+// inClosed handles a segment of no flow in this shard.
+func (t *TCP) inClosed(f *ring.Frame, key *flow.Key, hash uint64) (kept bool) {
 	if t.env.Elsewhere(f, hash) {
 		return true
 	}
@@ -65,7 +65,7 @@ func (t *TCP) stranger(f *ring.Frame, key *flow.Key, hash uint64) (kept bool) {
 	switch {
 	case s.has(wire.RST):
 	case f.Bytes()[0]&1 != 0 || !key.Remote.IsUnicastHost():
-		// To a group, or to nobody: RFC 9293 section 3.9.2.3 wants silence.
+		// Multicast or broadcast: RFC 9293 section 3.9.2.3 wants silence.
 		t.env.Count.Drop(stats.BadDest)
 	case s.flags&(wire.SYN|wire.ACK|wire.FIN) == wire.SYN:
 		return t.guestSYN(f, &s, key, hash)
@@ -82,7 +82,8 @@ func (t *TCP) inOpen(c *conn, f *ring.Frame, s *segment) (kept bool) {
 		t.outOfWindow(c, s)
 		return false
 	}
-	// Who sends what fits is who we talk to: a guest may change its address.
+	// The guest may have changed its Ethernet address; a segment in the
+	// window is believed.
 	if from := wire.MAC(f.Bytes()[6:12]); from != wire.MAC(c.hdr[:6]) {
 		copy(c.hdr[:], from[:])
 	}
@@ -103,8 +104,8 @@ func (t *TCP) inOpen(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	return false
 }
 
-// outOfWindow answers what lies outside the window: a guest that repeats itself
-// or asks for a sign of life must get an acknowledgment; one a pass will do.
+// outOfWindow answers a segment outside the window: retransmissions, keepalives
+// and window probes need an acknowledgment, of which one a pass is enough.
 func (t *TCP) outOfWindow(c *conn, s *segment) {
 	if s.has(wire.RST) {
 		t.guestReset(c, s)
@@ -118,21 +119,21 @@ func (t *TCP) outOfWindow(c *conn, s *segment) {
 		t.env.Count.Drop(stats.OutOfWindow)
 	}
 	if s.len <= 1 && s.seq == c.rcvNxt-1 {
-		t.guestProbes(c)
+		t.guestKeepalive(c)
 	}
 	c.ackNow = true
 	t.queue(c)
 }
 
-// challenge sends an acknowledgment that makes an honest guest tell what it
-// means (RFC 5961 sections 3.2, 4.2 and 5.2), at once, within limits.
+// challenge sends a challenge ACK (RFC 5961 sections 3.2, 4.2 and 5.2), rate
+// limited.
 func (t *TCP) challenge(c *conn) {
 	if t.challenges.allow(t.env.Now) {
 		t.sendControl(c, wire.ACK, c.max, nil)
 	}
 }
 
-// guestReset takes a RST from the guest.
+// guestReset handles a RST from the guest.
 func (t *TCP) guestReset(c *conn, s *segment) {
 	switch judgeReset(s.seq, c.rcvAck, c.rcvNxt, c.edge) {
 	case resetAccept:
@@ -145,8 +146,8 @@ func (t *TCP) guestReset(c *conn, s *segment) {
 	}
 }
 
-// takeAck takes the acknowledgment and the window of a segment; false means
-// that the rest of it must not be looked at.
+// takeAck handles the acknowledgment and the window of a segment; false means
+// that the segment is not acceptable.
 func (t *TCP) takeAck(c *conn, s *segment) bool {
 	switch judgeAck(s.ack, c.una, c.max, c.maxWnd) {
 	case ackFuture, ackStale:
@@ -169,7 +170,8 @@ func (t *TCP) takeAck(c *conn, s *segment) bool {
 	return true
 }
 
-// takeWindow keeps the guest's window if s is the latest word on it.
+// takeWindow updates the guest's window unless s is older than the last update
+// (RFC 9293 section 3.10.7.4).
 func (t *TCP) takeWindow(c *conn, s *segment) {
 	if !wire.SeqLT(c.wl1, s.seq) && !(c.wl1 == s.seq && wire.SeqLE(c.wl2, s.ack)) {
 		return
@@ -181,25 +183,25 @@ func (t *TCP) takeWindow(c *conn, s *segment) {
 	if wnd > c.wnd {
 		t.queue(c) // there may be more to send now
 		if c.max == c.una {
-			c.tries, c.rtxAt = 0, 0 // no more need to ask for it
+			c.tries, c.rtxAt = 0, 0 // no more probing
 		}
 	}
 	c.wnd, c.wl1, c.wl2 = wnd, s.seq, s.ack
 	c.maxWnd = max(c.maxWnd, wnd)
 }
 
-// advance moves una to a valid new acknowledgment. The octets leave the socket
-// when the flow is settled.
+// advance moves una to a new acknowledgment. The octets are discarded from the
+// socket when the flow is settled.
 func (t *TCP) advance(c *conn, s *segment) {
 	n := s.ack - c.una
 	c.una = s.ack
 	c.consume += n
 	if c.finAcked() {
-		c.consume-- // the FIN took no octet
+		c.consume-- // the FIN is no octet of the socket
 	}
-	if wire.SeqLT(c.nxt, c.una) { // sent again from una, but the guest had it
+	if wire.SeqLT(c.nxt, c.una) { // after goBack: the guest had more than it said
 		c.nxt = c.una
-		t.discard(c) // takes the kernel's offset with it, which fell behind
+		t.discard(c) // moves SO_PEEK_OFF too, which had fallen behind
 	}
 	if c.cwnd != 0 {
 		if c.cwnd += n; c.cwnd >= c.maxWnd {
@@ -217,8 +219,9 @@ func (t *TCP) advance(c *conn, s *segment) {
 	}
 }
 
-// inTimeWait answers a guest that repeats its FIN, and makes way for a new
-// connection between the same ends (RFC 9293 section 3.10.7.4, RFC 6191).
+// inTimeWait acknowledges a retransmitted FIN, and accepts a SYN for a new
+// connection with the same addresses and ports (RFC 9293 section 3.10.7.4,
+// RFC 6191).
 func (t *TCP) inTimeWait(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	switch {
 	case s.has(wire.RST):

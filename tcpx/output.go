@@ -5,15 +5,15 @@ import (
 	"penne/internal/wire"
 )
 
-// stamp fills in the acknowledgment and the window of a segment, and notes
-// that they are known to the guest then.
+// stamp fills in the acknowledgment and the window of a segment that is about to
+// be sent.
 func (t *TCP) stamp(c *conn, s *outSegment) {
 	s.ack = c.ackTo
 	s.window, c.edge = offer(c.ackTo, c.rcvNxt, t.roomFor(c), c.edge, c.scale)
 	c.rcvAck, c.ackNow, c.delayedAt = c.ackTo, false, 0
 }
 
-// sendControl sends a segment without payload.
+// sendControl sends a segment without payload, with acknowledgment and window.
 func (t *TCP) sendControl(c *conn, flags uint8, seq uint32, opts []byte) {
 	s := outSegment{seq: seq, flags: flags, opts: opts}
 	if flags&wire.ACK != 0 {
@@ -24,8 +24,8 @@ func (t *TCP) sendControl(c *conn, flags uint8, seq uint32, opts []byte) {
 	t.env.Out.Commit(1)
 }
 
-// window is what may be in flight: the guest's window, less after a loss.
-func (t *TCP) window(c *conn) uint32 {
+// sendWindow is how much may be in flight.
+func (t *TCP) sendWindow(c *conn) uint32 {
 	w := c.wnd
 	if c.cwnd != 0 {
 		w = min(w, c.cwnd)
@@ -46,7 +46,7 @@ func (t *TCP) pump(c *conn) {
 		if !c.readable || c.finSent && wire.SeqLT(c.finSeq, c.nxt) {
 			return
 		}
-		room := sendRoom(t.window(c), c.flight(), c.maxWnd, c.mss)
+		room := sendRoom(t.sendWindow(c), c.flight(), c.maxWnd, c.mss)
 		if c.finSent {
 			room = min(room, c.finSeq-c.nxt)
 		}
@@ -58,19 +58,18 @@ func (t *TCP) pump(c *conn) {
 			return
 		}
 	}
-	t.queue(c) // others come first
+	t.queue(c) // go on in the next pass, after the other flows
 }
 
-// awaitWindow arms the timer that asks a guest with a closed window for a
-// better one (RFC 9293 section 3.8.6.1).
+// awaitWindow arms the timer for zero-window probes (RFC 9293 section 3.8.6.1).
 func (t *TCP) awaitWindow(c *conn) {
 	if c.flight() == 0 && c.rtxAt == 0 {
 		c.rtxAt = t.env.Now + rto(c.tries)
 	}
 }
 
-// pumpOnce peeks once and sends what came, up to room octets; false means that
-// there is no more for now.
+// pumpOnce peeks at up to room octets and sends them; false means that there are no
+// more for now.
 func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 	if t.env.Out.Room() == 0 {
 		t.env.Out.Flush()
@@ -78,8 +77,8 @@ func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 	n, asked, errno := t.peekInto(c, room)
 	switch {
 	case errno == sys.EAGAIN:
-		// Peeks that start with what is in flight see nothing behind an
-		// urgent mark in it.
+		// Without SO_PEEK_OFF a peek ends at an urgent mark amid what is in
+		// flight: it does not tell whether more follows.
 		c.readable = c.urgent && c.flight() != 0
 		return false
 	case errno != 0:
@@ -91,7 +90,7 @@ func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 		return false
 	}
 	short := n < asked && !c.urgent
-	// With the end of the stream behind it, a short read is its last.
+	// A short read with the remote's FIN behind it is the last.
 	last := short && c.rdhup && !c.finSent
 	t.sendPeeked(c, n, short, last)
 	if short {
@@ -100,8 +99,8 @@ func (t *TCP) pumpOnce(c *conn, room uint32) bool {
 	return !short
 }
 
-// sendPeeked builds and commits the frames that peekInto has filled with n
-// octets. push and fin go to the last of them.
+// sendPeeked builds the headers of the n octets that peekInto has put into frames,
+// and commits those. push and fin set flags of the last one.
 func (t *TCP) sendPeeked(c *conn, n int, push, fin bool) {
 	s := outSegment{flags: wire.ACK}
 	t.noteReply(c)
@@ -125,11 +124,11 @@ func (t *TCP) sendPeeked(c *conn, n int, push, fin bool) {
 	}
 	t.noteSent(c)
 	if frames == peekFrames {
-		t.env.Out.Flush() // while it is in the cache
+		t.env.Out.Flush() // while the payload is in the cache
 	}
 }
 
-// noteSent keeps the books after nxt has moved.
+// noteSent updates max and the timers after nxt has advanced.
 func (t *TCP) noteSent(c *conn) {
 	if wire.SeqLT(c.max, c.nxt) {
 		c.max = c.nxt
@@ -140,7 +139,7 @@ func (t *TCP) noteSent(c *conn) {
 	}
 }
 
-// noteFIN says that our FIN lies at nxt.
+// noteFIN notes that our FIN was sent at nxt.
 func (t *TCP) noteFIN(c *conn) {
 	if !c.finSent {
 		c.finFirst = !c.guestFIN
@@ -150,10 +149,11 @@ func (t *TCP) noteFIN(c *conn) {
 	c.readable = false
 }
 
-// hostEnds is called when everything up to the remote's FIN has been peeked.
+// hostEnds is called when everything up to the end of the remote's stream has been
+// peeked; it sends our FIN unless a reset ended it.
 func (t *TCP) hostEnds(c *conn) {
 	c.readable = false
-	if !c.finSent && !c.cut {
+	if !c.finSent && !c.aborted {
 		t.sendFIN(c)
 	}
 }

@@ -45,8 +45,8 @@ func TestCut(t *testing.T) {
 		{100, 50, 100, 100, 0, 50},
 		{0xfffffff0, 32, 0, 100, 16, 0},
 	} {
-		if skip, drop := cut(c[0], c[1], c[2], c[3]); skip != c[4] || drop != c[5] {
-			t.Errorf("cut%v = %d, %d", c[:4], skip, drop)
+		if skip, drop := trim(c[0], c[1], c[2], c[3]); skip != c[4] || drop != c[5] {
+			t.Errorf("trim%v = %d, %d", c[:4], skip, drop)
 		}
 	}
 }

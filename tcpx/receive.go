@@ -6,31 +6,31 @@ import (
 	"penne/ring"
 )
 
-// maxStrays bounds the frames that wait for a gap to close, for each flow.
-const maxStrays = 32
+// maxOutOfOrder is the most frames in a flow's out-of-order queue.
+const maxOutOfOrder = 32
 
-// maxBlocks is the most SACK blocks an option holds (RFC 2018 section 3).
+// maxBlocks is the most blocks a SACK option holds (RFC 2018 section 3).
 const maxBlocks = 4
 
-// takeData takes the payload and the FIN of a segment within the window, and
-// tells whether the frame was kept.
+// takeData handles the payload and the FIN of a segment in the window. kept means
+// that the frame is in one of c's queues; so in what follows.
 func (t *TCP) takeData(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	if wire.SeqLT(c.rcvNxt, s.seq) {
-		return t.takeStray(c, f, s)
+		return t.takeOutOfOrder(c, f, s)
 	}
-	kept = t.takeNext(c, f, s)
-	t.drainStrays(c)
+	kept = t.takeInOrder(c, f, s)
+	t.takeQueued(c)
 	return kept
 }
 
-// takeNext takes a segment that starts at or before rcvNxt.
-func (t *TCP) takeNext(c *conn, f *ring.Frame, s *segment) (kept bool) {
+// takeInOrder takes a segment that starts at or before rcvNxt.
+func (t *TCP) takeInOrder(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	t.queue(c)
 	if c.guestFIN {
 		c.ackNow = true // nothing comes after a FIN
 		return false
 	}
-	skip, drop := cut(s.seq, s.len, c.rcvNxt, c.edge)
+	skip, drop := trim(s.seq, s.len, c.rcvNxt, c.edge)
 	if n := s.len - skip - drop; n > 0 {
 		if !t.keep(c, f, skip, n) {
 			t.env.Count.Drop(stats.NoFrame)
@@ -43,7 +43,7 @@ func (t *TCP) takeNext(c *conn, f *ring.Frame, s *segment) (kept bool) {
 		c.allowance = min(t.maxTail, c.allowance+2*n)
 	}
 	if skip > 0 || drop > 0 {
-		c.ackNow = true // a repetition or a probe: our word got lost
+		c.ackNow = true // a retransmission or a probe: our acknowledgment got lost
 	}
 	if s.has(wire.FIN) && drop == 0 {
 		c.guestFIN = true
@@ -55,69 +55,68 @@ func (t *TCP) takeNext(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	return kept
 }
 
-// takeStray keeps a segment that came before its turn, if memory is plenty, and
-// says at once what is missing (RFC 9293 section 3.10.7.4, RFC 5681 section
-// 4.2), with SACK blocks if the guest knows them.
-func (t *TCP) takeStray(c *conn, f *ring.Frame, s *segment) (kept bool) {
-	if !c.guestFIN && c.strayLen < maxStrays && t.env.Pool.Free() > t.env.Pool.Size()/2 {
-		kept = c.addStray(f, s)
+// takeOutOfOrder queues a segment beyond rcvNxt, if free frames are plenty, and
+// sends a duplicate acknowledgment at once (RFC 9293 section 3.10.7.4, RFC 5681
+// section 4.2), with SACK blocks if the guest permits them.
+func (t *TCP) takeOutOfOrder(c *conn, f *ring.Frame, s *segment) (kept bool) {
+	if !c.guestFIN && c.outOfOrderLen < maxOutOfOrder && t.env.Pool.Free() > t.env.Pool.Size()/2 {
+		kept = c.queueOutOfOrder(f, s)
 	}
 	var opts []byte
-	if c.sackOK && c.strays != nil {
+	if c.sackOK && c.outOfOrder != nil {
 		opts = sackOption(t.opts[:], c.sackBlocks(t.blocks[:0], s.seq))
 	}
 	t.sendControl(c, wire.ACK, c.max, opts)
 	return kept
 }
 
-// straySeq reads the sequence number of a frame that was not cut.
-func straySeq(f *ring.Frame) uint32 { return wire.TCP(f.Bytes()[f.H.L4:]).Seq() }
+// frameSeq is the sequence number of a frame in the out-of-order queue.
+func frameSeq(f *ring.Frame) uint32 { return wire.TCP(f.Bytes()[f.H.L4:]).Seq() }
 
-// strayEnd is the sequence number behind the frame's payload and FIN.
-func strayEnd(f *ring.Frame) uint32 {
+// frameEnd is the sequence number after the frame's payload and FIN.
+func frameEnd(f *ring.Frame) uint32 {
 	s := readSegment(f.Bytes(), &f.H)
 	return s.seq + s.span()
 }
 
-// addStray puts f in its place by sequence number, unless another frame covers
-// it.
-func (c *conn) addStray(f *ring.Frame, s *segment) bool {
+// queueOutOfOrder inserts f by sequence number, unless a queued frame covers it.
+func (c *conn) queueOutOfOrder(f *ring.Frame, s *segment) bool {
 	end := s.seq + s.span()
-	at := &c.strays
-	for *at != nil && wire.SeqLE(straySeq(*at), s.seq) {
-		if wire.SeqLE(end, strayEnd(*at)) {
+	at := &c.outOfOrder
+	for *at != nil && wire.SeqLE(frameSeq(*at), s.seq) {
+		if wire.SeqLE(end, frameEnd(*at)) {
 			return false
 		}
 		at = &(*at).Next
 	}
 	f.Next, *at = *at, f
-	c.strayLen++
+	c.outOfOrderLen++
 	return true
 }
 
-// drainStrays takes the frames whose turn has come.
-func (t *TCP) drainStrays(c *conn) {
-	for c.strays != nil && wire.SeqLE(straySeq(c.strays), c.rcvNxt) {
-		f := c.strays
-		c.strays, f.Next = f.Next, nil
-		c.strayLen--
+// takeQueued takes the frames of the out-of-order queue that are in order now.
+func (t *TCP) takeQueued(c *conn) {
+	for c.outOfOrder != nil && wire.SeqLE(frameSeq(c.outOfOrder), c.rcvNxt) {
+		f := c.outOfOrder
+		c.outOfOrder, f.Next = f.Next, nil
+		c.outOfOrderLen--
 		s := readSegment(f.Bytes(), &f.H)
 		past := wire.SeqLE(s.seq+s.span(), c.rcvNxt)
-		if past || !t.takeNext(c, f, &s) {
+		if past || !t.takeInOrder(c, f, &s) {
 			t.env.Pool.Put(f)
 		}
 	}
 }
 
-// sackBlocks appends what the strays hold to out, up to its capacity: first the
-// block with the segment at latest, then the others from the left (RFC 2018
-// section 4).
+// sackBlocks appends the ranges of the out-of-order queue to out, up to its
+// capacity: first the one with the segment at latest, then the others from the
+// left (RFC 2018 section 4).
 func (c *conn) sackBlocks(out [][2]uint32, latest uint32) [][2]uint32 {
 	first := 0
-	for f := c.strays; f != nil; {
-		b := [2]uint32{straySeq(f), strayEnd(f)}
-		for f = f.Next; f != nil && wire.SeqLE(straySeq(f), b[1]); f = f.Next {
-			if e := strayEnd(f); wire.SeqLT(b[1], e) {
+	for f := c.outOfOrder; f != nil; {
+		b := [2]uint32{frameSeq(f), frameEnd(f)}
+		for f = f.Next; f != nil && wire.SeqLE(frameSeq(f), b[1]); f = f.Next {
+			if e := frameEnd(f); wire.SeqLT(b[1], e) {
 				b[1] = e
 			}
 		}

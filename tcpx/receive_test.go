@@ -68,7 +68,7 @@ func TestOneAckAPass(t *testing.T) {
 	g.None()
 }
 
-func TestStraysAndSack(t *testing.T) {
+func TestOutOfOrderAndSack(t *testing.T) {
 	r := newRig(t, false, Config{})
 	g, host := r.open()
 	data := pattern(5000)
@@ -113,8 +113,8 @@ func TestStraysAndSack(t *testing.T) {
 	}
 }
 
-// TestStrayFIN: a FIN before its turn counts when its turn comes.
-func TestStrayFIN(t *testing.T) {
+// TestOutOfOrderFIN: a FIN out of order counts once it is in order.
+func TestOutOfOrderFIN(t *testing.T) {
 	r := newRig(t, false, Config{})
 	g, host := r.open()
 	g.Raw(wire.ACK|wire.FIN, g.Seq+3, g.Ack, nil, []byte("def"))
@@ -127,15 +127,15 @@ func TestStrayFIN(t *testing.T) {
 	}
 }
 
-// TestManyStrays: the frames kept for one flow are bounded.
-func TestManyStrays(t *testing.T) {
+// TestManyOutOfOrder: the out-of-order queue of a flow is bounded.
+func TestManyOutOfOrder(t *testing.T) {
 	r := newRig(t, false, Config{})
 	g, _ := r.open()
 	free := r.Env.Pool.Free()
-	for i := range 3 * maxStrays {
+	for i := range 3 * maxOutOfOrder {
 		g.Raw(wire.ACK, g.Seq+uint32(2*i)+1, g.Ack, nil, []byte{1})
 	}
-	if kept := free - r.Env.Pool.Free(); kept != maxStrays {
+	if kept := free - r.Env.Pool.Free(); kept != maxOutOfOrder {
 		t.Errorf("%d frames kept", kept)
 	}
 }
@@ -393,9 +393,9 @@ func TestOldAck(t *testing.T) {
 	}
 }
 
-// TestStrayOfThePast: a stray that ends before what was taken since is nothing
+// TestOutOfOrderOfThePast: a queued segment that ends before what was taken since is nothing
 // new, whatever end it claims.
-func TestStrayOfThePast(t *testing.T) {
+func TestOutOfOrderOfThePast(t *testing.T) {
 	r := newRig(t, false, Config{})
 	g, host := r.open()
 	data := pattern(300)

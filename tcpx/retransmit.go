@@ -7,33 +7,32 @@ import (
 
 // Timers, in nanoseconds, and their limits.
 const (
-	// firstRTO is RFC 6298 rules 2.1 and 2.4: a second before anything is
-	// measured, and never less. The path to the guest is so short that every
-	// measurement would end at that floor, so none is made. mostRTO is rule
-	// 2.5.
-	firstRTO, mostRTO = 1e9, 60e9
-	// synTries and dataTries are after how many expiries in a row we give
+	// firstRTO is RFC 6298 rules 2.1 and 2.4: the initial value, and the minimum.
+	// The path to the guest is so short that every measurement would give that
+	// minimum, so none is made. maxRTO is rule 2.5.
+	firstRTO, maxRTO = 1e9, 60e9
+	// maxSYNTries and maxDataTries are after how many timeouts in a row we give
 	// up: 123 s for a SYN, close to Linux's tcp_syn_retries 6 and on purpose
 	// below the 3 minutes of RFC 9293 section 3.8.3; 363 s for data, of which
 	// it wants 100 s.
-	synTries, dataTries = 6, 10
-	// keepaliveAfter is the silence after which a guest is asked for a sign
-	// of life, and the distance of questions that it does not answer.
-	// deadProbes unanswered ones end the flow. With answers the distance
-	// doubles up to keepaliveMost, so that idle flows cost next to nothing.
-	keepaliveAfter, keepaliveMost = 30e9, 480e9
-	deadProbes                    = 8
-	// idleLimit ends a flow on which no data moved: twice the least that
-	// RFC 5382 section 5 (REQ-5) lets a translator wait.
+	maxSYNTries, maxDataTries = 6, 10
+	// keepaliveAfter is the silence after which the guest is sent a keepalive
+	// probe, and the interval of unanswered ones, of which deadProbes end the
+	// flow. While they are answered the interval doubles up to maxKeepalive, so
+	// that idle flows cost next to nothing.
+	keepaliveAfter, maxKeepalive = 30e9, 480e9
+	deadProbes                   = 8
+	// idleLimit ends a flow on which no data passes: twice the minimum of RFC
+	// 5382 section 5 (REQ-5).
 	idleLimit = 2 * (2*3600 + 4*60) * 1e9
-	// poolRecheck is how soon a flow whose window the pool's shortage closed
-	// looks again.
+	// poolRecheck is how soon a flow whose window is closed for want of free
+	// frames looks again.
 	poolRecheck = 10e6
 )
 
-// rto is the retransmission timeout after tries expiries in a row.
+// rto is the retransmission timeout after so many in a row.
 func rto(tries uint8) int64 {
-	return min(int64(firstRTO)<<min(tries, 6), mostRTO)
+	return min(int64(firstRTO)<<min(tries, 6), maxRTO)
 }
 
 // Expire runs the timers that are due.
@@ -46,10 +45,9 @@ func (t *TCP) Expire() {
 	}
 }
 
-// arm sees to it that the wheel wakes the flow for its next deadline. It moves
-// the wheel's timer only to earlier times: one that has become too early finds
-// nothing to do and is set again, which is cheaper than moving it with every
-// packet.
+// arm sets the flow's timer for its next deadline. It only ever moves the timer to
+// an earlier time: one that fires too early finds nothing to do and is set again,
+// which is cheaper than moving it with every packet.
 func (t *TCP) arm(c *conn) {
 	at := earliest(c.rtxAt, earliest(c.ackAt, c.idleAt))
 	if at == 0 || c.armed != 0 && c.armed <= at {
@@ -59,7 +57,7 @@ func (t *TCP) arm(c *conn) {
 	t.wheel.Set(c.slot, at)
 }
 
-// earliest is the earlier of two deadlines, where 0 is none.
+// earliest is the earlier of two deadlines; 0 is none.
 func earliest(a, b int64) int64 {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -67,7 +65,7 @@ func earliest(a, b int64) int64 {
 	return a
 }
 
-// timer does what is due for one flow.
+// timer handles the expiry of a flow's timer.
 func (t *TCP) timer(c *conn) {
 	now := t.env.Now
 	c.armed = 0
@@ -76,26 +74,26 @@ func (t *TCP) timer(c *conn) {
 		t.queue(c)
 	}
 	if c.idleAt != 0 && now >= c.idleAt {
-		t.idle(c)
+		t.idleExpired(c)
 	}
 	if c.rtxAt != 0 && now >= c.rtxAt {
 		c.rtxAt = 0
-		t.expired(c)
+		t.rtxExpired(c)
 	}
 	if c.state != unused {
 		t.arm(c)
 	}
 }
 
-// expired is the end of the retransmission timer.
-func (t *TCP) expired(c *conn) {
+// rtxExpired handles a retransmission timeout.
+func (t *TCP) rtxExpired(c *conn) {
 	c.tries++
-	t.readdress(c)
+	t.refreshMAC(c)
 	switch {
 	case c.state == timeWait:
 		t.remove(c)
 	case c.state == synSent || c.state == synRcvd:
-		if c.tries > synTries {
+		if c.tries > maxSYNTries {
 			t.abort(c)
 			return
 		}
@@ -103,15 +101,15 @@ func (t *TCP) expired(c *conn) {
 		t.sendSYN(c)
 	case c.max == c.una || c.wnd == 0:
 		t.probeWindow(c)
-	case c.tries > dataTries:
+	case c.tries > maxDataTries:
 		t.abort(c)
 	default:
 		t.goBack(c)
 	}
 }
 
-// goBack starts again from what the guest has acknowledged, slowly: the socket
-// still has the octets.
+// goBack retransmits from una on (go-back-N), with slow start: the socket still has
+// the octets.
 func (t *TCP) goBack(c *conn) {
 	t.env.Count.TCPRetransmits++
 	t.discard(c)
@@ -122,7 +120,7 @@ func (t *TCP) goBack(c *conn) {
 	t.queue(c)
 }
 
-// probeWindow asks a guest whose window is closed for its state.
+// probeWindow sends a zero-window probe, if there is something to send.
 func (t *TCP) probeWindow(c *conn) {
 	if c.max == c.una && !c.readable {
 		c.tries = 0
@@ -134,9 +132,9 @@ func (t *TCP) probeWindow(c *conn) {
 	c.rtxAt = t.env.Now + rto(c.tries)
 }
 
-// probe sends a segment that the guest must answer with its acknowledgment and
-// window: an old sequence number and no data. It ends the flow and returns
-// false when too many in a row got no answer.
+// probe sends a keepalive or window probe: an empty segment with an old sequence
+// number, which the guest must answer with its acknowledgment and window. After
+// too many unanswered ones it ends the flow and returns false.
 func (t *TCP) probe(c *conn) bool {
 	if c.probeOut {
 		c.probes++
@@ -145,23 +143,23 @@ func (t *TCP) probe(c *conn) bool {
 		t.abort(c)
 		return false
 	}
-	t.readdress(c)
+	t.refreshMAC(c)
 	c.probeOut = true
 	t.sendControl(c, wire.ACK, c.una-1, nil)
 	return true
 }
 
-// readdress is for a guest that does not answer: it may have changed its
-// Ethernet address, and what it sent elsewhere tells the new one.
-func (t *TCP) readdress(c *conn) {
+// refreshMAC takes the Ethernet address last seen of the guest, which may have
+// changed, once the guest does not answer.
+func (t *TCP) refreshMAC(c *conn) {
 	if c.tries > 1 || c.probes > 1 {
 		mac := t.env.Guest.MAC()
 		copy(c.hdr[:], mac[:])
 	}
 }
 
-// idle looks after a flow on which little happens.
-func (t *TCP) idle(c *conn) {
+// idleExpired handles the idle timer: keepalives, and the end of idle flows.
+func (t *TCP) idleExpired(c *conn) {
 	now := t.env.Now
 	if c.state == draining {
 		c.idleAt = now + keepaliveAfter
@@ -176,19 +174,19 @@ func (t *TCP) idle(c *conn) {
 		c.idleAt = c.lastHeard + keepaliveAfter
 		return
 	}
-	wasAsked := c.probeOut
+	wasProbed := c.probeOut
 	if !t.probe(c) {
 		return
 	}
 	c.idleAt = now + keepaliveAfter
-	if !wasAsked {
-		c.idleAt = now + max(keepaliveAfter, min(now-c.lastData, keepaliveMost))
+	if !wasProbed {
+		c.idleAt = now + max(keepaliveAfter, min(now-c.lastData, maxKeepalive))
 	}
 }
 
-// guestProbes notes that the guest asks for a sign of life: it means to keep
-// the connection, and wants to know of a remote that is gone.
-func (t *TCP) guestProbes(c *conn) {
+// guestKeepalive handles a keepalive of the guest: it wants to keep the connection
+// and to learn of a remote that is gone, so the host sends keepalives as well.
+func (t *TCP) guestKeepalive(c *conn) {
 	c.lastData = t.env.Now
 	if !c.keepaliveOn {
 		c.keepaliveOn = true
@@ -196,11 +194,11 @@ func (t *TCP) guestProbes(c *conn) {
 	}
 }
 
-// duplicateAck counts acknowledgments that say nothing new while octets are in
-// flight: the third means that some were lost (RFC 5681 section 3.2).
+// duplicateAck counts duplicate acknowledgments; the third starts fast
+// retransmission (RFC 5681 section 3.2).
 func (t *TCP) duplicateAck(c *conn, s *segment) {
 	if c.inRecovery || c.nxt != c.max || c.wnd == 0 {
-		return // with a closed window they answer our questions
+		return // with a closed window they answer our probes
 	}
 	if c.dupAcks++; c.dupAcks < 3 {
 		return
@@ -209,8 +207,8 @@ func (t *TCP) duplicateAck(c *conn, s *segment) {
 	t.resend(c, s)
 }
 
-// partialAck goes on with the next gap until everything that was in flight at
-// the loss is acknowledged (RFC 6582 section 3.2).
+// partialAck retransmits the next gap until everything that was in flight at the
+// loss is acknowledged (RFC 6582 section 3.2).
 func (t *TCP) partialAck(c *conn, s *segment) {
 	if wire.SeqLE(c.recoverTo, c.una) {
 		c.inRecovery = false
@@ -219,8 +217,8 @@ func (t *TCP) partialAck(c *conn, s *segment) {
 	t.resend(c, s)
 }
 
-// resend sends the first octets again that the guest misses, as far as it does
-// not say that it has them.
+// resend retransmits one frame from una on, up to what the guest has by its SACK
+// blocks.
 func (t *TCP) resend(c *conn, s *segment) {
 	nxt := c.nxt
 	room := c.max - c.una
@@ -241,6 +239,7 @@ func (t *TCP) resend(c *conn, s *segment) {
 	c.rtxAt = t.env.Now + rto(c.tries)
 }
 
+// resendPeeked retransmits up to room octets at c.nxt.
 func (t *TCP) resendPeeked(c *conn, room uint32) {
 	if t.env.Out.Room() == 0 {
 		t.env.Out.Flush()
@@ -251,8 +250,8 @@ func (t *TCP) resendPeeked(c *conn, room uint32) {
 	}
 }
 
-// gapLen is how many octets from una on the guest misses by its SACK blocks; a
-// guest without them may miss everything.
+// gapLen is how many octets from una on the guest lacks by its SACK blocks; without
+// any, it may lack everything.
 func gapLen(s *segment, una uint32) uint32 {
 	gap := ^uint32(0) >> 1
 	if len(s.hdr) == wire.TCPLen {

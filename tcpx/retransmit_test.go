@@ -100,7 +100,7 @@ func TestTimeoutsEnd(t *testing.T) {
 	r := newRig(t, false, Config{})
 	g, host := r.open()
 	lose(t, r, g, host, 1000)
-	for i := range dataTries {
+	for i := range maxDataTries {
 		r.Advance(time.Duration(rto(uint8(i))) + 20*time.Millisecond)
 		g.Pass()
 		n := 0

@@ -6,11 +6,11 @@ import (
 	"penne/internal/wire"
 )
 
-// segment is what a TCP header from the guest says.
+// segment is the TCP header of a segment from the guest.
 type segment struct {
 	seq, ack uint32
 	len      uint32 // payload, in octets
-	wnd      uint16 // as it stands in the header, unscaled
+	wnd      uint16 // unscaled
 	flags    uint8
 	hdr      wire.TCP // with options
 }
@@ -28,10 +28,10 @@ func (s *segment) span() uint32 {
 	return s.len + uint32(s.flags&wire.FIN) + uint32(s.flags&wire.SYN)>>1
 }
 
-// inWindow tells whether a segment of span octets at seq touches the window
-// [next, edge): RFC 9293 section 3.10.7.4, table 6, but that a segment at next
-// is let through when the window is closed, cut to nothing, so that its
-// acknowledgment and RST count (same section, "special allowance").
+// inWindow tells whether a segment of span octets at seq overlaps the window
+// [next, edge): RFC 9293 section 3.10.7.4, table 6. A segment at next is let
+// through even when the window is closed, to be trimmed to nothing, so that its
+// acknowledgment or RST counts (same section, "special allowance").
 func inWindow(seq, span, next, edge uint32) bool {
 	if seq == next {
 		return true
@@ -42,9 +42,9 @@ func inWindow(seq, span, next, edge uint32) bool {
 	return wire.SeqLT(seq, edge) && wire.SeqLT(next, seq+span)
 }
 
-// cut is the part of a segment that is new and fits: skip octets from the
-// front and drop from the back leave the payload within [next, edge).
-func cut(seq, length, next, edge uint32) (skip, drop uint32) {
+// trim is what to take off a segment's payload, skip octets at the front and drop
+// at the back, to leave what lies in [next, edge).
+func trim(seq, length, next, edge uint32) (skip, drop uint32) {
 	if wire.SeqLT(seq, next) {
 		skip = min(next-seq, length)
 	}
@@ -54,7 +54,7 @@ func cut(seq, length, next, edge uint32) (skip, drop uint32) {
 	return skip, drop
 }
 
-// resetVerdict is what RFC 5961 section 3.2 says of a RST.
+// resetVerdict is what to do with a RST by RFC 5961 section 3.2.
 type resetVerdict uint8
 
 const (
@@ -63,9 +63,9 @@ const (
 	resetAccept
 )
 
-// judgeReset judges a RST at seq. Besides next, acked is good: a guest that
-// has forgotten the flow takes the sequence number from our last
-// acknowledgment, which may be behind what we have taken.
+// judgeReset judges a RST at seq. Besides next, acked is accepted: a guest that
+// has forgotten the connection answers our last acknowledgment, which may be
+// behind next, with a RST at that number.
 func judgeReset(seq, acked, next, edge uint32) resetVerdict {
 	switch {
 	case seq == next, seq == acked:
@@ -76,20 +76,20 @@ func judgeReset(seq, acked, next, edge uint32) resetVerdict {
 	return resetIgnore
 }
 
-// ackVerdict is what RFC 9293 section 3.10.7.4 and RFC 5961 section 5 say of an
-// acknowledgment number.
+// ackVerdict is what an acknowledgment number means by RFC 9293 section 3.10.7.4
+// and RFC 5961 section 5.
 type ackVerdict uint8
 
 const (
-	ackOld    ackVerdict = iota // below what was acknowledged: no news
-	ackSame                     // repeats what was acknowledged
-	ackNew                      // acknowledges something
+	ackOld    ackVerdict = iota // below una
+	ackSame                     // equals una
+	ackNew                      // acknowledges new octets
 	ackFuture                   // acknowledges what was never sent
-	ackStale                    // so old that it must be forged
+	ackStale                    // older than any window: forged, says RFC 5961
 )
 
-// judgeAck judges ack against what was acknowledged (una), sent (max) and the
-// greatest window the guest ever gave.
+// judgeAck judges ack against what was acknowledged (una), what was sent (max) and
+// the largest window the guest ever advertised.
 func judgeAck(ack, una, max, window uint32) ackVerdict {
 	switch {
 	case ack == una:
@@ -104,8 +104,8 @@ func judgeAck(ack, una, max, window uint32) ackVerdict {
 	return ackOld
 }
 
-// Least and default MSS. minMSS is Linux's TCP_MIN_SND_MSS: a smaller one is a
-// way to make us send floods of tiny segments. The defaults are those of RFC
+// Minimum and default MSS. minMSS is Linux's TCP_MIN_SND_MSS: a smaller one would
+// make us send floods of tiny segments. The defaults are those of RFC
 // 9293 section 3.7.1 for a SYN without the option.
 const (
 	minMSS      = 48
@@ -113,8 +113,8 @@ const (
 	defaultMSS6 = 1220
 )
 
-// guestMSS is the payload of the largest segment the guest takes: what its SYN
-// says, within what its link carries.
+// guestMSS is the MSS for segments to the guest: the option of its SYN (0: absent),
+// within what its link carries.
 func guestMSS(option uint16, v4 bool, mtu int) uint16 {
 	hdr, mss := wire.IPv6Len+wire.TCPLen, int(option)
 	if v4 {
@@ -129,11 +129,11 @@ func guestMSS(option uint16, v4 bool, mtu int) uint16 {
 	return uint16(max(minMSS, min(mss, mtu-hdr, maxMSS)))
 }
 
-// maxMSS is the largest MSS announced: a segment of that size and the longest
-// option-less headers stay within 65535 octets of IPv4 packet.
+// maxMSS is the largest MSS: with headers without options it makes an IPv4 packet
+// of 65535 octets.
 const maxMSS = 65535 - wire.IPv4Len - wire.TCPLen
 
-// ourMSS is what we announce.
+// ourMSS is the MSS we announce.
 func ourMSS(v4 bool, mtu int) uint16 {
 	if v4 {
 		return uint16(max(minMSS, min(mtu-wire.IPv4Len-wire.TCPLen, maxMSS)))

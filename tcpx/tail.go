@@ -7,12 +7,11 @@ import (
 	"penne/ring"
 )
 
-// keep puts n octets of f's payload, from skip on, behind what the flow has
-// taken. The frame itself joins the tail (then it is tailEnd), but while the
-// socket is blocked and the payload fits behind that of the last frame it is
-// copied there: so two frames in a row hold more than one slot's worth
-// together, and small segments cannot pin a slot each. It returns false when
-// memory is too short to take anything.
+// keep appends n octets of f's payload, from skip on, to the tail. The frame itself
+// joins it (then it is tailEnd); but while the socket is blocked, and if they fit,
+// the octets are copied behind those of the last frame: so any two frames in a row
+// hold more than fits into one slot, and small segments cannot pin a slot each. It
+// returns false, and takes nothing, when free frames are short.
 func (t *TCP) keep(c *conn, f *ring.Frame, skip, n uint32) bool {
 	f.SetBounds(f.Offset()+int(skip), f.Len()-int(skip))
 	f.H.PayloadLen = n
@@ -48,8 +47,8 @@ func absorb(a, b *ring.Frame) bool {
 	return true
 }
 
-// sendTail gives the socket what the flow has taken, as much as it accepts, and
-// the guest's FIN behind it.
+// sendTail sends the tail to the socket, as far as that has room, and then the
+// guest's FIN.
 func (t *TCP) sendTail(c *conn) {
 	for c.tail != nil && !c.blocked && !c.failed {
 		asked := t.gather(c)
@@ -74,12 +73,13 @@ func (t *TCP) sendTail(c *conn) {
 	}
 }
 
-// gathered is what one sendmsg is asked to take.
+// gathered is what one sendmsg is to send.
 type gathered struct {
 	iov    []sys.Iovec
 	octets int
 }
 
+// gather collects the first frames of the tail.
 func (t *TCP) gather(c *conn) gathered {
 	var g gathered
 	skip := c.tailSkip
@@ -95,7 +95,7 @@ func (t *TCP) gather(c *conn) gathered {
 	return g
 }
 
-// sent lets go of the first n octets of the tail.
+// sent removes the first n octets of the tail, and frees their frames.
 func (t *TCP) sent(c *conn, n uint32) {
 	c.tailLen -= n
 	n += c.tailSkip
@@ -111,9 +111,9 @@ func (t *TCP) sent(c *conn, n uint32) {
 	}
 }
 
-// store keeps what the socket refused. When the pool is down to what the tap
-// needs to go on, a tail that is not acknowledged is dropped instead: the guest
-// will repeat it, and one slow remote cannot stop the others.
+// store keeps what the socket did not take. When the pool is down to what the tap
+// needs, an unacknowledged tail is dropped instead: the guest will retransmit it,
+// and one slow remote cannot stop the others.
 func (t *TCP) store(c *conn) {
 	t.compact(c)
 	if t.env.Pool.Free() >= t.reserve || c.guestFIN || wire.SeqLT(c.inSocket(), c.ackTo) {
@@ -126,8 +126,8 @@ func (t *TCP) store(c *conn) {
 	c.held.n = 0
 }
 
-// compact is called when the socket has refused part of the tail: from now on
-// frames of it may stay for long, so small ones are put together.
+// compact merges small frames of the tail, which may stay for long once the socket
+// is full.
 func (t *TCP) compact(c *conn) {
 	for f := c.tail; f != nil; {
 		next := f.Next

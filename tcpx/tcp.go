@@ -18,27 +18,25 @@ type Config struct {
 	Env *env.Env
 	// Flows is the most flows at a time.
 	Flows int
-	// MaxTail bounds, in octets, what one flow may hold that its socket does
-	// not take; 0: 4 MiB.
+	// MaxTail is the most octets in one flow's tail; 0: 4 MiB.
 	MaxTail int
-	// ShortPath is the round-trip time of the host's path below which what the
-	// socket took is acknowledged, and not only what the remote did; 0: 1 ms,
-	// negative: never.
+	// ShortPath: with a round-trip time to the remote below it, octets are
+	// acknowledged once they are in the socket, else once the remote has
+	// acknowledged them; 0: 1 ms, negative: always the latter.
 	ShortPath time.Duration
-	// NoPeekOff does without SO_PEEK_OFF, as kernels before 6.9 (IPv4) and
-	// 6.11 (IPv6) make us.
+	// NoPeekOff does without SO_PEEK_OFF, which TCP sockets have since Linux
+	// 6.9 (IPv4) and 6.11 (IPv6).
 	NoPeekOff bool
 }
 
 // Tuning of the two directions.
 const (
-	// sendFrames is the most frames one sendmsg takes from.
+	// sendFrames is the most frames that one sendmsg gathers.
 	sendFrames = 128
 	// peekFrames is the most frames one recvmsg fills: half a megabyte, so
-	// that what was just copied in is still in the second-level cache when
-	// the tap copies it out.
+	// that it is still in the L2 cache when the tap copies it out.
 	peekFrames = 8
-	// peekRounds bounds what one flow gets in one pass.
+	// peekRounds bounds the recvmsg calls for one flow in one pass.
 	peekRounds = 8
 )
 
@@ -50,9 +48,9 @@ type TCP struct {
 	wheel *wheel.Wheel
 	due   [64]int32
 
-	// work is the list of flows to settle, first and last as slot+1.
+	// work and workEnd are the first and last flow to settle, as slot+1.
 	work, workEnd int32
-	// last is where the latest lookup ended: frames come in runs.
+	// The flow of the last frame: frames come in runs.
 	lastKey  flow.Key
 	lastSlot int32
 
@@ -61,7 +59,7 @@ type TCP struct {
 	secret     flow.Seed // of initial sequence numbers
 	maxTail    uint32
 	shortPath  int64
-	reserve    int // frames kept for the tap
+	reserve    int // frames of the pool that tails must leave to the tap
 	evictHand  int // clock hand of insert's search for a TIME-WAIT slot
 	challenges limiter
 	opts       [40]byte
@@ -70,7 +68,7 @@ type TCP struct {
 	blocks     [maxBlocks][2]uint32
 }
 
-// New makes a translator; all its memory is made here.
+// New makes a translator and allocates all that it needs.
 func New(cfg Config) (*TCP, error) {
 	if cfg.Flows < 1 || cfg.Env == nil {
 		return nil, errors.New("make TCP translator: no room for a flow")
@@ -95,17 +93,17 @@ func New(cfg Config) (*TCP, error) {
 // Len is the number of flows.
 func (t *TCP) Len() int { return t.table.Len() }
 
-// Close ends every flow: the guest gets a RST, and so does the remote, unless
-// the guest's stream ended before. Then the kernel delivers the rest.
+// Close ends every flow: the guest gets a RST, and so does the remote, unless it
+// was sent the guest's FIN; then the kernel delivers what is in the socket.
 func (t *TCP) Close() {
 	t.table.All(func(slot int32) {
 		c := &t.conns[slot]
-		t.tellGuest(c)
+		t.sendReset(c)
 		t.endHost(c)
 	})
 }
 
-// queue puts c into the work list, once.
+// queue appends c to the work list, unless it is there.
 func (t *TCP) queue(c *conn) {
 	if c.queued {
 		return
@@ -119,9 +117,9 @@ func (t *TCP) queue(c *conn) {
 	t.workEnd = c.slot + 1
 }
 
-// Flush settles every flow that something happened to in this pass; what it
-// builds is left in Env.Out. Flows that have more to do are settled again in the
-// next pass: see Next.
+// Flush settles the flows in the work list. The frames it builds are left in
+// Env.Out; flows with more to do are in the work list of the next pass (see
+// Next).
 func (t *TCP) Flush() {
 	slot := t.work
 	t.work, t.workEnd = 0, 0
@@ -133,7 +131,7 @@ func (t *TCP) Flush() {
 	}
 }
 
-// settle does for one flow what was put off to the end of the pass.
+// settle does for one flow what is done once a pass.
 func (t *TCP) settle(c *conn) {
 	if c.state == draining {
 		t.drain(c)
@@ -141,8 +139,8 @@ func (t *TCP) settle(c *conn) {
 	if c.state == open {
 		t.sendTail(c)
 	}
-	// A guest that has yet to answer our SYN gets what came before the remote's
-	// reset when it does, unless that takes a second SYN.
+	// If the remote resets before the guest has answered our SYN, the guest
+	// gets what came first, unless it does not answer that SYN.
 	if c.failed && (c.state == open || c.tries > 0) {
 		t.hostFailed(c)
 	}
@@ -163,8 +161,8 @@ func (t *TCP) settle(c *conn) {
 	}
 }
 
-// Next is when Flush or Expire has work to do (Env.Now); ok is false if that
-// depends on the guest and the sockets alone.
+// Next is when Flush or Expire next has work (on the clock of Env.Now); ok is
+// false if only the guest or a socket can cause any.
 func (t *TCP) Next() (deadline int64, ok bool) {
 	if t.work != 0 {
 		return t.env.Now, true

@@ -9,17 +9,17 @@ import (
 	"penne/internal/wire"
 )
 
-// cannotConnect tells the guest why connect failed, in the way that makes its
-// own connect fail alike.
+// cannotConnect ends a flow whose connect failed, and answers the guest so that its
+// connect returns the same error.
 func (t *TCP) cannotConnect(c *conn, errno sys.Errno) {
 	switch errno {
 	case sys.ETIMEDOUT:
-		// The guest's own SYN timer started before ours: it knows.
+		// The guest's own SYN timer started before ours.
 		t.endHost(c)
 		return
 	case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM, sys.ENOSPC, sys.EADDRNOTAVAIL:
-		// Nothing on the wire means these. A RST ends the guest's wait at
-		// once; silence would cost it two minutes.
+		// Nothing on the wire means these. With a RST the guest's connect fails
+		// at once, without it only after two minutes.
 		t.env.Count.Drop(stats.NoSocket)
 	}
 	if icmpTells(errno, c.v4()) {
@@ -31,8 +31,7 @@ func (t *TCP) cannotConnect(c *conn, errno sys.Errno) {
 }
 
 // icmpTells tells whether an ICMP message makes connect in a Linux guest return
-// errno. Where none does a RST has to serve: ICMP for IPv4 has no code that means
-// EACCES, for one.
+// errno. For others a RST has to do: no ICMPv4 code means EACCES, for one.
 func icmpTells(errno sys.Errno, v4 bool) bool {
 	switch errno {
 	case sys.ENETUNREACH, sys.ENETDOWN, sys.EHOSTUNREACH, sys.EHOSTDOWN:
@@ -43,9 +42,9 @@ func icmpTells(errno sys.Errno, v4 bool) bool {
 	return false
 }
 
-// sendUnreachable answers the guest's SYN with ICMP destination unreachable. It
-// quotes the SYN's headers, made anew: addresses, ports and sequence number are
-// what the guest looks at.
+// sendUnreachable answers the guest's SYN with ICMP destination unreachable. The
+// quoted headers are rebuilt, as far as the guest looks at them: addresses, ports
+// and sequence number.
 func (t *TCP) sendUnreachable(c *conn, errno sys.Errno) {
 	key := t.table.Key(c.slot)
 	q := t.quote[:]

@@ -11,17 +11,16 @@ const ourScale = 8
 
 // Bounds of a flow's allowance, in octets.
 const (
-	// firstAllowance is what a new flow may send ahead of what we took: the
-	// most a SYN-ACK can say.
+	// firstAllowance is a new flow's: the largest window of a SYN-ACK.
 	firstAllowance = 65535
-	// defaultMaxTail is the most any flow may.
+	// defaultMaxTail is the largest allowance, unless Config.MaxTail says otherwise.
 	defaultMaxTail = 4 << 20
 )
 
-// offer is the window to advertise with acknowledgment ack, when room octets
-// beyond next may come: the header's field, and the edge it stands for. The
-// edge is never left of old, the one advertised before (RFC 9293 section
-// 3.8.6); where scaling cannot say that exactly it goes right by a step.
+// offer is the window to advertise with acknowledgment ack when there is room for
+// room octets from next on: the header's field, and the edge it stands for. The
+// window never shrinks: the edge is not left of old, the last one advertised (RFC
+// 9293 section 3.8.6), and is rounded up to a unit of the scaled field.
 func offer(ack, next, room, old uint32, scale uint8) (field uint16, edge uint32) {
 	edge = next + room
 	if floor := old + 1<<scale - 1; wire.SeqLT(edge, floor) {
@@ -31,9 +30,9 @@ func offer(ack, next, room, old uint32, scale uint8) (field uint16, edge uint32)
 	return uint16(units), ack + units<<scale
 }
 
-// worthUpdate tells whether the guest should hear of a window that moved from
-// edge to fresh without anything else to say: RFC 9293 section 3.8.6.2.2
-// against silly windows, and whenever the old one was all but closed.
+// worthUpdate tells whether a window that moved from edge to fresh calls for a
+// window update: by RFC 9293 section 3.8.6.2.2 (silly window avoidance), and when
+// the old one was less than a segment.
 func worthUpdate(next, edge, fresh, allowance uint32, mss uint16) bool {
 	gain := fresh - edge
 	if int32(gain) <= 0 {
@@ -45,22 +44,22 @@ func worthUpdate(next, edge, fresh, allowance uint32, mss uint16) bool {
 	return gain >= max(2*uint32(mss), allowance/8)
 }
 
-// poolShare is how many octets one flow may be offered when free frames of the
-// pool are free, reserve of them kept for the tap: an eighth of the rest, at
-// half a slot for each frame, which is the least that a tail fills on average.
+// poolShare is the largest window of one flow when the pool has so many free
+// frames, reserve of them kept for the tap: an eighth of the others, at half a slot
+// each, which a tail fills at least (see keep).
 func poolShare(free, reserve int) uint32 {
 	return uint32(max(0, free-reserve)/8) * (ring.SlotSize / 2)
 }
 
-// sendRoom is how many octets may go out now: wnd is the window of the guest,
-// flight what it has not acknowledged, most the greatest window it ever gave.
-// Small pieces of a large window wait for more (RFC 9293 section 3.8.6.2.1).
-func sendRoom(wnd, flight, most uint32, mss uint16) uint32 {
+// sendRoom is how many octets may go out now: wnd is the guest's window, flight
+// what it has not acknowledged, maxWnd the largest window it ever advertised.
+// Less than a segment waits for more room (RFC 9293 section 3.8.6.2.1).
+func sendRoom(wnd, flight, maxWnd uint32, mss uint16) uint32 {
 	if flight >= wnd {
 		return 0
 	}
 	room := wnd - flight
-	if flight > 0 && room < uint32(mss) && room < most/2 {
+	if flight > 0 && room < uint32(mss) && room < maxWnd/2 {
 		return 0
 	}
 	return room
