@@ -27,14 +27,14 @@ const (
 const (
 	// forever is an infinite lifetime, in seconds.
 	forever = 0xffffffff
-	// slaacBits is the prefix length of addresses that a guest makes for
-	// itself (RFC 4291 section 2.5.1).
+	// slaacBits is the prefix length that stateless autoconfiguration needs
+	// (RFC 4291 section 2.5.1).
 	slaacBits = 64
-	// minMTU is the least a link of IPv6 has (RFC 8200 section 5), and the
-	// length that an advertisement may not exceed.
+	// minMTU is the least MTU of an IPv6 link (RFC 8200 section 5), which an
+	// advertisement may not exceed.
 	minMTU = 1280
-	// maxDNS bounds the resolvers in one advertisement, maxDNSSL the octets
-	// of the search list, so that it stays below minMTU.
+	// maxDNS is the most resolvers in an advertisement, and maxDNSSL the
+	// most octets of search list, so that it stays below minMTU.
 	maxDNS   = 8
 	maxDNSSL = 904
 )
@@ -42,28 +42,28 @@ const (
 // ethIP is where the ICMPv6 message starts in a frame.
 const ethIP = wire.EthLen + wire.IPv6Len
 
-// send commits the message of n octets that lies at the payload of out, from
-// src to dst; the sum is written into it.
-func send(e *env.Env, out *ring.Frame, n int, src, dst *wire.Addr, mac *wire.MAC) {
+// send commits the message of n octets in the payload of out, from src to dst,
+// and writes its checksum.
+func send(e *env.Env, out *ring.Frame, n int, src *wire.Addr, dst *node) {
 	b := out.Build(ethIP, n)
-	wire.PutEth(b, mac, &e.Rules.OurMAC, wire.EtherIPv6)
-	wire.PutIPv6(b[wire.EthLen:], n, wire.ProtoICMPv6, hops, src, dst)
+	wire.PutEth(b, &dst.mac, &e.Rules.OurMAC, wire.EtherIPv6)
+	wire.PutIPv6(b[wire.EthLen:], n, wire.ProtoICMPv6, hopLimit, src, &dst.addr)
 	msg := out.PayloadArea()[:n]
-	sum := csum.Sum(msg, wire.PseudoSum(src, dst, wire.ProtoICMPv6, n))
+	sum := csum.Sum(msg, wire.PseudoSum(src, &dst.addr, wire.ProtoICMPv6, n))
 	binary.BigEndian.PutUint16(msg[2:], csum.Finish(sum))
 	out.Offload = ring.Offload{}
 	e.Out.Commit(1)
 }
 
-// sendNA answers the solicitation m (RFC 4861 section 7.2.4). One that came from
-// no address is answered to all nodes.
+// sendNA answers the solicitation m (RFC 4861 section 7.2.4). The answer to one
+// from the unspecified address goes to all nodes.
 func sendNA(e *env.Env, m *message) {
 	out := e.Out.Next()
 	msg := out.PayloadArea()[:lenNeighbor+8]
 	clear(msg)
-	dst, mac, flags := &m.src, &m.mac, byte(naSolicited|naOverride)
-	if m.src.IsUnspecified() {
-		dst, mac, flags = &allNodes, &allNodesMAC, naOverride
+	dst, flags := &m.src, byte(naSolicited|naOverride)
+	if m.src.addr.IsUnspecified() {
+		dst, flags = &allNodes, naOverride
 	}
 	if isRouter(&m.target, e.Rules) {
 		flags |= naRouter
@@ -71,26 +71,26 @@ func sendNA(e *env.Env, m *message) {
 	msg[0], msg[4] = typeNA, flags
 	copy(msg[8:], m.target[:])
 	putLink(msg[lenNeighbor:], optTargetLink, &e.Rules.OurMAC)
-	send(e, out, len(msg), &m.target, dst, mac)
+	send(e, out, len(msg), &m.target, dst)
 }
 
 // advertise sends a Router Advertisement to dst, or to all nodes if that is
 // unspecified.
-func (r *Responder) advertise(e *env.Env, dst *wire.Addr, mac *wire.MAC) {
+func (r *Responder) advertise(e *env.Env, dst *node) {
 	if r.cfg.NoRA {
 		return
 	}
-	if dst.IsUnspecified() {
-		dst, mac = &allNodes, &allNodesMAC
+	if dst.addr.IsUnspecified() {
+		dst = &allNodes
 	}
 	out := e.Out.Next()
 	n := r.putRA(out.PayloadArea(), e.Rules)
 	src := linkLocal(e.Rules)
-	send(e, out, n, &src, dst, mac)
+	send(e, out, n, &src, dst)
 }
 
-// putRA writes the message, its checksum left zero, to the start of b and
-// returns its length.
+// putRA writes the message to the start of b, without its checksum, and returns
+// its length.
 func (r *Responder) putRA(b []byte, rules *fwd.Rules) int {
 	n := r.putHeader(b, rules)
 	n += putMTU(b[n:], r.cfg.MTU)
@@ -102,9 +102,9 @@ func (r *Responder) putRA(b []byte, rules *fwd.Rules) int {
 	return n + copy(b[n:], r.options)
 }
 
-// putHeader writes what each advertisement begins with. We are a default router
-// only if the rules name one, for a guest that has none yet. Times for
-// reachability and retransmission are left to the guest.
+// putHeader writes the start of an advertisement. We are a default router only if
+// the rules have a gateway, and the guest does not already have a route. Times
+// for reachability and retransmission are left to the guest.
 func (r *Responder) putHeader(b []byte, rules *fwd.Rules) int {
 	clear(b[:lenRA])
 	b[0], b[4] = typeRA, 64
@@ -125,8 +125,8 @@ func putLink(b []byte, kind byte, mac *wire.MAC) int {
 	return 2 + copy(b[2:8], mac[:])
 }
 
-// putMTU writes nothing for an MTU of 0 (announce none) and for one that no
-// IPv6 link may have.
+// putMTU writes nothing for 0 (announce none) and for an MTU that is too small for
+// IPv6.
 func putMTU(b []byte, mtu int) int {
 	if mtu < minMTU {
 		return 0
@@ -136,13 +136,13 @@ func putMTU(b []byte, mtu int) int {
 	return 8
 }
 
-// prefix is a network, the rest of whose address is zero.
+// prefix is a network; the host part of addr is zero.
 type prefix struct {
 	addr wire.Addr
 	bits uint8
 }
 
-// guestPrefix is the network of the guest's address, zero if it cannot be
+// guestPrefix is the network of the guest's address, or zero if it cannot be
 // announced.
 func guestPrefix(f *fwd.Family) prefix {
 	if f.Guest.IsZero() || f.Guest.IsLinkLocal() || f.Bits == 0 || f.Bits >= 128 {
@@ -155,9 +155,8 @@ func guestPrefix(f *fwd.Family) prefix {
 	return p
 }
 
-// appendPrefix appends the option of RFC 4861 section 4.6.2: for the guest to
-// make an address in it if that is possible, and in any case as on the link, for
-// lifetime seconds.
+// appendPrefix appends the option of RFC 4861 section 4.6.2: p is on the link, and
+// for autoconfiguration if its length allows that, for lifetime seconds.
 func appendPrefix(b []byte, p *prefix, lifetime uint32) []byte {
 	flags := byte(prefixOnLink)
 	if p.bits == slaacBits {
@@ -170,8 +169,8 @@ func appendPrefix(b []byte, p *prefix, lifetime uint32) []byte {
 	return append(b, p.addr[:]...)
 }
 
-// appendRDNSS appends the option of RFC 8106 section 5.1, if there are any
-// resolvers; they are maxDNS at most, of IPv6. lifetime is in seconds.
+// appendRDNSS appends the option of RFC 8106 section 5.1, if dns is not empty. dns
+// has at most maxDNS addresses, all IPv6. lifetime is in seconds.
 func appendRDNSS(b []byte, dns []wire.Addr, lifetime uint32) []byte {
 	if len(dns) == 0 {
 		return b
@@ -185,7 +184,7 @@ func appendRDNSS(b []byte, dns []wire.Addr, lifetime uint32) []byte {
 }
 
 // appendDNSSL appends the option of RFC 8106 section 5.2, if there are any
-// domains, and returns those it had to leave out. lifetime is in seconds.
+// domains, and also returns those left out. lifetime is in seconds.
 func appendDNSSL(b []byte, domains []string, lifetime uint32) (opts []byte, leftOut []string) {
 	start := len(b)
 	b = append(b, optDNSSL, 1, 0, 0)

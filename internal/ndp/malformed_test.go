@@ -19,8 +19,8 @@ func TestMalformed(t *testing.T) {
 	nsMsg := func(target wire.Addr, opts ...byte) []byte {
 		return append(append([]byte{typeNS, 0, 0, 0, 0, 0, 0, 0}, target[:]...), opts...)
 	}
-	hopLimit := ns(t, guestLL, target)
-	hopLimit[wire.EthLen+7] = 254
+	routed := ns(t, guestLL, target)
+	routed[wire.EthLen+7] = 254
 	sum := ns(t, guestLL, target)
 	sum[ethIP+2] ^= 1
 	code := nsMsg(target)
@@ -31,12 +31,12 @@ func TestMalformed(t *testing.T) {
 		name  string
 		frame []byte
 	}{
-		{"hop limit", hopLimit},
+		{"hop limit", routed},
 		{"checksum", sum},
 		{"code", packet(mac, guestLL, group, code)},
-		{"multicast source", packet(mac, allNodes, group, nsMsg(target))},
+		{"multicast source", packet(mac, allNodes.addr, group, nsMsg(target))},
 		{"short", packet(mac, guestLL, group, nsMsg(target)[:23])},
-		{"multicast target", packet(mac, guestLL, group, nsMsg(allNodes))},
+		{"multicast target", packet(mac, guestLL, group, nsMsg(allNodes.addr))},
 		{"unspecified target", packet(mac, guestLL, group, nsMsg(any6))},
 		{"loopback target", packet(mac, guestLL, group, nsMsg(wire.Addr{15: 1}))},
 		{"mapped target", packet(mac, guestLL, group, nsMsg(wire.Addr4([]byte{192, 0, 2, 1})))},
@@ -47,8 +47,8 @@ func TestMalformed(t *testing.T) {
 		{"detection by unicast", packet(ourMAC, any6, target, nsMsg(target))},
 		{"nobody's router solicitation with an address option",
 			packet(mac, any6, addr("ff02::2"), []byte{typeRS, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 7})},
-		{"router advertisement, short", packet(mac, guestLL, allNodes, []byte{typeRA, 0, 0, 0, 0, 0, 0, 0})},
-		{"redirect, short", packet(mac, guestLL, allNodes, redirect)},
+		{"router advertisement, short", packet(mac, guestLL, allNodes.addr, []byte{typeRA, 0, 0, 0, 0, 0, 0, 0})},
+		{"redirect, short", packet(mac, guestLL, allNodes.addr, redirect)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
@@ -83,7 +83,7 @@ func FuzzInput(f *testing.F) {
 		}
 		dst, mac := wire.Addr6(frame[22:]), wire.MAC(frame[6:])
 		if dst.IsUnspecified() {
-			dst, mac = allNodes, allNodesMAC
+			dst, mac = allNodes.addr, allNodes.mac
 		}
 		src, m := decode(t, reply, dst, mac)
 		if na, ok := m.(*ndp.NeighborAdvertisement); ok && (na.TargetAddress != src.Netip() || src == rules.V6.Guest) {

@@ -60,7 +60,7 @@ func (b *bench) input(r *Responder, frame []byte) []byte {
 func packet(dstMAC wire.MAC, src, dst wire.Addr, msg []byte) []byte {
 	b := make([]byte, ethIP+len(msg))
 	wire.PutEth(b, &dstMAC, &guestMAC, wire.EtherIPv6)
-	wire.PutIPv6(b[wire.EthLen:], len(msg), wire.ProtoICMPv6, hops, &src, &dst)
+	wire.PutIPv6(b[wire.EthLen:], len(msg), wire.ProtoICMPv6, hopLimit, &src, &dst)
 	copy(b[ethIP:], msg)
 	b[ethIP+2], b[ethIP+3] = 0, 0
 	sum := csum.Sum(b[ethIP:], wire.PseudoSum(&src, &dst, wire.ProtoICMPv6, len(msg)))
@@ -110,7 +110,7 @@ func decode(t *testing.T, frame []byte, dst wire.Addr, mac wire.MAC) (wire.Addr,
 	if v := wire.Parse(frame, &h); v != wire.OK {
 		t.Fatalf("verdict %d of %x", v, frame)
 	}
-	if h.TTL != hops || h.Dst != dst || wire.MAC(frame) != mac || wire.MAC(frame[6:]) != ourMAC {
+	if h.TTL != hopLimit || h.Dst != dst || wire.MAC(frame) != mac || wire.MAC(frame[6:]) != ourMAC {
 		t.Errorf("hop limit %d, to %v at %x, want %v at %x", h.TTL, h.Dst, frame[:6], dst, mac)
 	}
 	if !h.SumOK(frame) {
@@ -135,7 +135,7 @@ func TestNeighbourAdvertisement(t *testing.T) {
 		{"our link-local", guestLL, ourLL, guestLL, guestMAC, true, true},
 		{"neighbour", rules.V6.Guest, addr("2001:db8:1::77"), rules.V6.Guest, guestMAC, false, true},
 		{"off-link", rules.V6.Guest, addr("2001:db8:99::1"), rules.V6.Guest, guestMAC, false, true},
-		{"detection of a duplicate of ours", any6, rules.V6.DNSForward, allNodes, allNodesMAC, false, false},
+		{"detection of a duplicate of ours", any6, rules.V6.DNSForward, allNodes.addr, allNodes.mac, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
@@ -166,9 +166,9 @@ func TestNotAnswered(t *testing.T) {
 		{"detection of an address of its choice", ns(t, any6, addr("2001:db8:1::ff:fe00:7"))},
 		{"detection of its link-local address", ns(t, any6, guestLL)},
 		{"to another station", other},
-		{"advertisement", packet(allNodesMAC, guestLL, allNodes,
+		{"advertisement", packet(allNodes.mac, guestLL, allNodes.addr,
 			marshal(t, &ndp.NeighborAdvertisement{TargetAddress: guestLL.Netip()}))},
-		{"router advertisement", packet(allNodesMAC, guestLL, allNodes, marshal(t, &ndp.RouterAdvertisement{}))},
+		{"router advertisement", packet(allNodes.mac, guestLL, allNodes.addr, marshal(t, &ndp.RouterAdvertisement{}))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
@@ -253,7 +253,7 @@ func TestRAVariants(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
 			c.change(b.Rules)
-			_, m := decode(t, b.input(New(Config{}), rs(t, any6)), allNodes, allNodesMAC)
+			_, m := decode(t, b.input(New(Config{}), rs(t, any6)), allNodes.addr, allNodes.mac)
 			if !c.check(m.(*ndp.RouterAdvertisement)) {
 				t.Errorf("%+v", m)
 			}
@@ -265,7 +265,7 @@ func TestRAVariants(t *testing.T) {
 func TestMTU(t *testing.T) {
 	for mtu, want := range map[int]bool{0: false, 1279: false, 1280: true, 65520: true} {
 		b := newBench(t)
-		_, m := decode(t, b.input(New(Config{MTU: mtu}), rs(t, any6)), allNodes, allNodesMAC)
+		_, m := decode(t, b.input(New(Config{MTU: mtu}), rs(t, any6)), allNodes.addr, allNodes.mac)
 		has := slices.ContainsFunc(m.(*ndp.RouterAdvertisement).Options, func(o ndp.Option) bool {
 			v, ok := o.(*ndp.MTU)
 			return ok && int(v.MTU) == mtu
@@ -308,7 +308,7 @@ func TestAdvertise(t *testing.T) {
 	if len(b.Got) != 1 {
 		t.Fatalf("%d frames", len(b.Got))
 	}
-	src, m := decode(t, b.Got[0], allNodes, allNodesMAC)
+	src, m := decode(t, b.Got[0], allNodes.addr, allNodes.mac)
 	if src != ourLL || !m.(*ndp.RouterAdvertisement).ManagedConfiguration {
 		t.Errorf("from %v, want the address that belongs to our MAC: %+v", src, m)
 	}

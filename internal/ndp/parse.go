@@ -25,29 +25,31 @@ const (
 	lenRedirect = 40
 )
 
-// message is what a received message tells.
+// message is the content of a received message.
 type message struct {
-	typ         uint8
-	mac, dstMAC wire.MAC // of the frame
-	src, target wire.Addr
+	typ    uint8
+	src    node
+	dstMAC wire.MAC
+	target wire.Addr // of a solicitation for a neighbour
 }
 
-// parse reads the message in f by f.H; false if RFC 4861 says to discard it.
+// parse reads the message in f, whose headers are f.H; false if RFC 4861 says to
+// discard it.
 func (m *message) parse(f *ring.Frame) bool {
 	h, b := &f.H, f.Bytes()
 	icmp := b[h.L4 : uint32(h.Payload)+h.PayloadLen]
 	m.typ = icmp[0]
-	m.dstMAC, m.mac, m.src = wire.MAC(b), wire.MAC(b[6:]), h.Src
+	m.dstMAC, m.src = wire.MAC(b), node{h.Src, wire.MAC(b[6:])}
 	switch {
-	case h.TTL != hops, icmp[1] != 0, m.src.IsMulticast(), len(icmp) < m.fixedLen():
+	case h.TTL != hopLimit, icmp[1] != 0, m.src.addr.IsMulticast(), len(icmp) < m.fixedLen():
 		return false
-	case !f.Offload.NeedsCsum && !h.SumOK(b): // else it is not computed yet
+	case !f.Offload.NeedsCsum && !h.SumOK(b): // NeedsCsum: it is not computed yet
 		return false
 	case m.typ == typeNS:
 		return m.parseNS(icmp, &h.Dst)
 	}
 	hasLink, ok := options(icmp[m.fixedLen():], optSourceLink)
-	return ok && !(hasLink && m.typ == typeRS && m.src.IsUnspecified())
+	return ok && !(hasLink && m.typ == typeRS && m.src.addr.IsUnspecified())
 }
 
 // fixedLen is the length of the message before its options.
@@ -70,20 +72,20 @@ func (m *message) parseNS(icmp []byte, dst *wire.Addr) bool {
 	switch {
 	case !ok, m.target.IsMulticast(), m.target.IsUnspecified(), m.target.IsLoopback(), m.target.Is4():
 		return false
-	case m.src.IsUnspecified():
+	case m.src.addr.IsUnspecified():
 		return !hasLink && isSolicitedNode(dst)
 	}
 	return true
 }
 
-// isSolicitedNode tells whether a is a solicited-node multicast address
+// isSolicitedNode reports whether a is a solicited-node multicast address
 // (RFC 4291 section 2.7.1).
 func isSolicitedNode(a *wire.Addr) bool {
 	return binary.BigEndian.Uint64(a[:]) == 0xff02<<48 && binary.BigEndian.Uint32(a[8:]) == 1 && a[12] == 0xff
 }
 
-// options walks the options b and tells whether one of kind is there; ok is
-// false if a length is zero, runs past the end, or does not fit kind.
+// options reports whether there is one of kind among the options b; ok is false if
+// the length of any is zero or runs past the end.
 func options(b []byte, kind byte) (found, ok bool) {
 	for len(b) > 0 {
 		if len(b) < 8 || b[1] == 0 || int(b[1])*8 > len(b) {

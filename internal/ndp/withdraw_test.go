@@ -11,15 +11,15 @@ import (
 	"penne/internal/wire"
 )
 
-// withdrawn is what Advertise takes back, and what it announces, as text.
-func withdrawn(t *testing.T, b *bench, r *Responder) (announced, gone string) {
+// withdrawal is what Advertise takes back, and what it announces, as text.
+func withdrawal(t *testing.T, b *bench, r *Responder) (announced, gone string) {
 	t.Helper()
 	b.Got = nil
 	r.Advertise(&b.Env)
 	b.Out.Flush()
 	var texts []string
 	for _, frame := range b.Got {
-		_, m := decode(t, frame, allNodes, allNodesMAC)
+		_, m := decode(t, frame, allNodes.addr, allNodes.mac)
 		if len(frame)-wire.EthLen > minMTU || m.(*ndp.RouterAdvertisement).RouterLifetime == 0 && !r.cfg.Configured {
 			t.Errorf("%d octets: %+v", len(frame), m)
 		}
@@ -80,7 +80,7 @@ func TestWithdrawal(t *testing.T) {
 		r.Renumber(&b.Rules.V6, &next.V6)
 		r.Reconfigure(c.cfg)
 		b.Rules = &next
-		if announced, gone := withdrawn(t, &b, r); announced != c.announced || gone != c.gone {
+		if announced, gone := withdrawal(t, &b, r); announced != c.announced || gone != c.gone {
 			t.Errorf("%d: announced %q, withdrawn %q; want %q, %q", i, announced, gone, c.announced, c.gone)
 		}
 	}
@@ -106,11 +106,11 @@ func TestWithdrawalIsBounded(t *testing.T) {
 	}
 	r.Advertise(&b.Env)
 	b.Out.Flush()
-	if len(b.Got) != 2 || len(b.Got[1])-wire.EthLen > minMTU || len(r.gone.dns) != maxDNS || len(r.gone.prefixes) != maxGonePrefixes {
-		t.Errorf("%d frames, %d resolvers, %d prefixes", len(b.Got), len(r.gone.dns), len(r.gone.prefixes))
+	if len(b.Got) != 2 || len(b.Got[1])-wire.EthLen > minMTU || len(r.withdrawn.dns) != maxDNS || len(r.withdrawn.prefixes) != maxWithdrawnPrefixes {
+		t.Errorf("%d frames, %d resolvers, %d prefixes", len(b.Got), len(r.withdrawn.dns), len(r.withdrawn.prefixes))
 	}
-	if r.gone.dns[maxDNS-1] != addr("2001:db8::26") {
-		t.Errorf("the last one is %v", r.gone.dns[maxDNS-1])
+	if r.withdrawn.dns[maxDNS-1] != addr("2001:db8::26") {
+		t.Errorf("the last one is %v", r.withdrawn.dns[maxDNS-1])
 	}
 }
 
@@ -121,7 +121,7 @@ func TestNothingToWithdraw(t *testing.T) {
 		r.Renumber(&b.Rules.V6, &fwd.Family{})
 		c.DNS = nil
 		r.Reconfigure(c)
-		if _, gone := withdrawn(t, &b, r); gone != "" {
+		if _, gone := withdrawal(t, &b, r); gone != "" {
 			t.Errorf("%+v: withdrawn %q", c, gone)
 		}
 	}
