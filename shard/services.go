@@ -42,9 +42,9 @@ const (
 // datagram takes a UDP frame to the servers or to udpx.
 func (s *Shard) datagram(f *ring.Frame) {
 	switch {
-	case f.H.DstPort == portDHCP && dhcp.Is(&f.H):
+	case f.H.DstPort == portDHCP && dhcp.Handles(&f.H):
 		dhcp.Input(&s.env, &s.services.DHCP, f)
-	case f.H.DstPort == portDHCP6 && dhcp6.Is(&f.H):
+	case f.H.DstPort == portDHCP6 && dhcp6.Handles(&f.H):
 		dhcp6.Input(&s.env, &s.services.DHCP6, f)
 	default:
 		s.admit(&s.udpIn, f, s.env.Rules.NoUDP)

@@ -39,7 +39,7 @@ func newBench(t testing.TB) *bench {
 // put makes the input a datagram to the server; false if it is not ours.
 func (b *bench) put(msg []byte) bool {
 	d := responder.Datagram{MAC: wire.Broadcast, Src: none, Dst: broadcast4, SrcPort: clientPort, DstPort: serverPort, Payload: msg}
-	return b.Load(d.Bytes()) == wire.OK && Is(&b.In.H)
+	return b.Load(d.Bytes()) == wire.OK && Handles(&b.In.H)
 }
 
 // input gives the message to Input and returns the reply's frame, if any.
@@ -64,16 +64,16 @@ func optAddr(code byte, a wire.Addr) []byte { return opt(code, a.V4()...) }
 func message(kind byte, opts ...[]byte) []byte {
 	b := make([]byte, offOptions)
 	copy(b, []byte{1, 1, 6, 0, 0xca, 0xfe, 0xba, 0xbe, 0, 7})
-	copy(b[offHW:], guestMAC[:])
+	copy(b[offChaddr:], guestMAC[:])
 	binary.BigEndian.PutUint32(b[offMagic:], magic)
 	if kind != 0 {
-		b = append(b, opt(optKind, kind)...)
+		b = append(b, opt(optMessageType, kind)...)
 	}
 	return append(append(b, slices.Concat(opts...)...), optEnd)
 }
 
 func withClient(b []byte, a wire.Addr) []byte {
-	copy(b[offClient:], a.V4())
+	copy(b[offCiaddr:], a.V4())
 	return b
 }
 
@@ -113,8 +113,8 @@ func decode(t testing.TB, frame []byte) decoded {
 	if d.Operation != layers.DHCPOpReply || d.Xid != 0xcafebabe || !bytes.Equal(d.ClientHWAddr, guestMAC[:]) || len(udp.Payload) < minMessage {
 		t.Errorf("header %+v, %d octets", d.DHCPv4, len(udp.Payload))
 	}
-	if !bytes.Equal(d.opts[optServer], router.V4()) || !d.ip.SrcIP.Equal(router.V4()) || !bytes.Equal(d.eth.SrcMAC, ourMAC[:]) {
-		t.Errorf("server %v at %v, %v", d.opts[optServer], d.ip.SrcIP, d.eth.SrcMAC)
+	if !bytes.Equal(d.opts[optServerID], router.V4()) || !d.ip.SrcIP.Equal(router.V4()) || !bytes.Equal(d.eth.SrcMAC, ourMAC[:]) {
+		t.Errorf("server %v at %v, %v", d.opts[optServerID], d.ip.SrcIP, d.eth.SrcMAC)
 	}
 	return d
 }

@@ -13,11 +13,12 @@ import (
 const (
 	// forever is an infinite lease (RFC 2131 section 3.3), in seconds.
 	forever = 0xffffffff
-	// minMessage is what old clients expect at least (RFC 1542 section
+	// minMessage is the least that old clients expect (RFC 1542 section
 	// 2.1), in octets.
 	minMessage = 300
-	// minDatagram is what every client takes (RFC 2131 section 2), in
-	// octets of IP; maxDatagram is the most we send to one that takes more.
+	// minDatagram is what every client accepts (RFC 2131 section 2), in
+	// octets of IP; maxDatagram is the most we send to one that accepts
+	// more.
 	minDatagram = 576
 	maxDatagram = 1500
 
@@ -26,30 +27,30 @@ const (
 
 var broadcast4 = wire.Addr4([]byte{255, 255, 255, 255})
 
-// reply commits the answer of type kind to q.
-func reply(e *env.Env, c *Config, q *request, kind uint8) {
+// reply commits the answer to q, of type msgType.
+func reply(e *env.Env, c *Config, q *request, msgType uint8) {
 	out := e.Out.Next()
-	n := q.putReply(out.PayloadArea(), &e.Rules.V4, c, kind)
-	dst, mac := q.receiver(&e.Rules.V4, kind)
+	n := q.putReply(out.PayloadArea(), &e.Rules.V4, c, msgType)
+	dst, mac := q.destination(&e.Rules.V4, msgType)
 	send(e, out, n, &dst, &mac)
 }
 
-// receiver is where an answer goes (RFC 2131 section 4.1): to the address that
-// the client has, to all that listen if it asked for that or is to be told off,
-// else to the address it is about to get.
-func (q *request) receiver(f *fwd.Family, kind uint8) (wire.Addr, wire.MAC) {
+// destination is where an answer goes (RFC 2131 section 4.1): a NAK is broadcast,
+// any other goes to the address that the client has, else is broadcast if it
+// asked for that, else goes to the address it is about to get.
+func (q *request) destination(f *fwd.Family, msgType uint8) (wire.Addr, wire.MAC) {
 	switch {
-	case kind == kindNak:
+	case msgType == msgNak:
 		return broadcast4, wire.Broadcast
-	case !q.client.IsUnspecified():
-		return q.client, q.mac
+	case !q.ciaddr.IsUnspecified():
+		return q.ciaddr, q.mac
 	case binary.BigEndian.Uint16(q.head[offFlags:])&flagBroadcast != 0:
 		return broadcast4, wire.Broadcast
 	}
 	return f.Guest, q.mac
 }
 
-// send commits the message of n octets that lies at the payload of out.
+// send commits the message of n octets in the payload of out.
 func send(e *env.Env, out *ring.Frame, n int, dst *wire.Addr, mac *wire.MAC) {
 	src := &e.Rules.V4.Ours
 	b := out.Build(wire.EthLen+ipUDP, n)
@@ -60,51 +61,51 @@ func send(e *env.Env, out *ring.Frame, n int, dst *wire.Addr, mac *wire.MAC) {
 	e.Out.Commit(1)
 }
 
-// putReply writes the message to the start of b, which holds maxDatagram
+// putReply writes the message to the start of b, which has at least maxDatagram
 // octets, and returns its length.
-func (q *request) putReply(b []byte, f *fwd.Family, c *Config, kind uint8) int {
+func (q *request) putReply(b []byte, f *fwd.Family, c *Config, msgType uint8) int {
 	clear(b[:minMessage])
 	b[0] = opReply
 	binary.BigEndian.PutUint16(b[1:], ethernet)
 	copy(b[offXID:], q.head[offXID:offXID+4])
 	copy(b[offFlags:], q.head[offFlags:offFlags+2])
-	copy(b[offRelay:], q.head[offRelay:offRelay+4])
-	copy(b[offHW:], q.mac[:])
+	copy(b[offGiaddr:], q.head[offGiaddr:offGiaddr+4])
+	copy(b[offChaddr:], q.mac[:])
 	binary.BigEndian.PutUint32(b[offMagic:], magic)
-	if kind == kindAck && q.kind != kindDiscover {
-		copy(b[offClient:], q.client.V4())
+	if msgType == msgAck && q.msgType != msgDiscover {
+		copy(b[offCiaddr:], q.ciaddr.V4())
 	}
-	if kind != kindNak && q.kind != kindInform {
-		copy(b[offYour:], f.Guest.V4())
+	if msgType != msgNak && q.msgType != msgInform {
+		copy(b[offYiaddr:], f.Guest.V4())
 	}
-	o := options{b: b[:offOptions], limit: q.room()}
-	q.putOptions(&o, f, c, kind)
-	o.b = append(o.b, optEnd) // room leaves a place for it
+	o := options{b: b[:offOptions], limit: q.limit()}
+	q.putOptions(&o, f, c, msgType)
+	o.b = append(o.b, optEnd) // limit leaves room for it
 	return max(len(o.b), minMessage)
 }
 
-// room is the length that the reply may have before its End option, in octets.
-func (q *request) room() int {
+// limit is the most octets that the reply may have before its End option.
+func (q *request) limit() int {
 	datagram := min(max(int(q.maxLen), minDatagram), maxDatagram)
 	return datagram - ipUDP - 1
 }
 
-// putOptions writes the options, the indispensable ones first: what does not
-// fit is left out.
-func (q *request) putOptions(o *options, f *fwd.Family, c *Config, kind uint8) {
-	o.octet(optKind, kind)
-	o.addr(optServer, &f.Ours)
+// putOptions writes the options, essential ones first; what does not fit is left
+// out.
+func (q *request) putOptions(o *options, f *fwd.Family, c *Config, msgType uint8) {
+	o.octet(optMessageType, msgType)
+	o.addr(optServerID, &f.Ours)
 	if q.clientID != nil { // RFC 6842
 		copy(o.add(optClientID, len(q.clientID)), q.clientID)
 	}
-	if kind == kindNak {
+	if msgType == msgNak {
 		return
 	}
-	if q.kind != kindInform {
+	if q.msgType != msgInform {
 		o.uint32(optLease, forever)
 	}
-	if q.kind == kindDiscover && kind == kindAck {
-		o.add(optRapid, 0)
+	if q.msgType == msgDiscover && msgType == msgAck {
+		o.add(optRapidCommit, 0)
 	}
 	o.network(f)
 	o.dns(c.DNS)
@@ -122,16 +123,15 @@ func (q *request) putOptions(o *options, f *fwd.Family, c *Config, kind uint8) {
 	o.search(c.Search)
 }
 
-// options is a run of options being written: b behind its length is free up to
-// limit.
+// options are being appended to b, which may grow to limit octets.
 type options struct {
 	b     []byte
 	limit int
-	last  int // where the last option starts
+	last  int // offset of the last option
 }
 
-// add appends an option with room for n octets, which it returns for filling;
-// nil if there is no room.
+// add appends an option with n octets and returns them, for the caller to write;
+// nil if they do not fit.
 func (o *options) add(code uint8, n int) []byte {
 	at := len(o.b)
 	if n > 255 || at+2+n > o.limit {
@@ -156,8 +156,8 @@ func (o *options) uint32(code uint8, v uint32) {
 
 func (o *options) addr(code uint8, a *wire.Addr) { copy(o.add(code, 4), a.V4()) }
 
-// network writes mask and router. A router that is not on the link needs a
-// route to it (RFC 3442): a client that knows the option ignores the other.
+// network writes mask and router. A router that is not on the link needs a route
+// (RFC 3442); a client that supports this option ignores the router option.
 func (o *options) network(f *fwd.Family) {
 	if f.Bits == 0 || f.Bits > 32 {
 		return
@@ -172,10 +172,10 @@ func (o *options) network(f *fwd.Family) {
 	if (binary.BigEndian.Uint32(gw)^binary.BigEndian.Uint32(f.Guest.V4()))&mask == 0 {
 		return
 	}
-	if v := o.add(optRoutes, 14); v != nil {
-		v[0] = 32 // the router itself, through nothing
+	if v := o.add(optClasslessRoutes, 14); v != nil {
+		v[0] = 32 // the router itself, on link
 		copy(v[1:], gw)
-		clear(v[5:10]) // four octets of no router, and the default route's length
+		clear(v[5:10]) // no router, and the default route's length
 		copy(v[10:], gw)
 	}
 }
@@ -206,7 +206,7 @@ const (
 	fqdnNone     = 8 // N: the server updates nothing
 )
 
-// fqdn tells the client its full name, and that nobody enters it into the DNS.
+// fqdn tells the client its FQDN, and that we do not update the DNS.
 func (o *options) fqdn(name string, q *request) {
 	n, ok := wire.NameLen(name)
 	if !ok {
@@ -227,7 +227,7 @@ func (o *options) fqdn(name string, q *request) {
 	if v == nil {
 		return
 	}
-	v[0], v[1], v[2] = flags, 255, 255 // the codes are history (section 2.2)
+	v[0], v[1], v[2] = flags, 255, 255 // RCODE1 and RCODE2, deprecated (section 2.2)
 	if flags&fqdnEncoded == 0 {
 		copy(v[3:], name)
 		return
@@ -235,8 +235,7 @@ func (o *options) fqdn(name string, q *request) {
 	wire.PutName(v[3:3], name)
 }
 
-// search writes domains, as many as fit, into as many options as they take
-// (RFC 3396).
+// search writes as many domains as fit, into one or more options (RFC 3396).
 func (o *options) search(domains []string) {
 	any := false
 	for _, d := range domains {
@@ -251,8 +250,8 @@ func (o *options) search(domains []string) {
 	}
 }
 
-// appendName lets the last option grow by a name, continued in another option
-// of its code if it is full. The caller has checked that there is room.
+// appendName appends a name to the last option, and continues in another one of
+// the same code when it is full. The caller has checked that it fits.
 func (o *options) appendName(name string) {
 	var buf [256]byte
 	for _, c := range wire.PutName(buf[:0], name) {

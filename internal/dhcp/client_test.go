@@ -29,7 +29,7 @@ func newGuest(t *testing.T) *dhcptest.Guest {
 		switch {
 		case f.H.EtherType == wire.EtherARP:
 			arp.Input(e, f)
-		case dhcp.Is(&f.H):
+		case dhcp.Handles(&f.H):
 			dhcp.Input(e, &clientConfig, f)
 		}
 	})

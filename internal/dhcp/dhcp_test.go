@@ -20,7 +20,7 @@ func TestOfferBytes(t *testing.T) {
 	b := newBench(t)
 	b.conf = Config{MTU: 65520, DNS: []wire.Addr{addr("198.51.100.53"), addr("2001:db8::53"), addr("198.51.100.54")},
 		Search: []string{"example.org", "a.b."}, Hostname: "box"}
-	got := b.input(t, message(kindDiscover))
+	got := b.input(t, message(msgDiscover))
 	want := responder.Unhex(t, `35 01 02  36 04 c0000201  33 04 ffffffff  01 04 ffffff00  03 04 c0000201
 		06 08 c6336435 c6336436  1a 02 fff0  0c 03 626f78
 		77 12 07 6578616d706c65 03 6f7267 00 01 61 01 62 00  ff`)
@@ -40,42 +40,42 @@ func TestAnswers(t *testing.T) {
 		name string
 		msg  []byte
 		want byte
-		drop stats.Reason // if want is kindNone; NumReasons for none
+		drop stats.Reason // if want is msgNone; NumReasons for none
 	}{
-		{"discover", message(kindDiscover), kindOffer, 0},
-		{"discover an address of old", message(kindDiscover, optAddr(optRequested, other)), kindOffer, 0},
-		{"rapid commit", message(kindDiscover, opt(optRapid)), kindAck, 0},
-		{"select", message(kindRequest, optAddr(optServer, router), optAddr(optRequested, guest)), kindAck, 0},
-		{"select another server", message(kindRequest, optAddr(optServer, other), optAddr(optRequested, guest)), kindNone, stats.Unanswered},
-		{"select another address", message(kindRequest, optAddr(optServer, router), optAddr(optRequested, other)), kindNak, 0},
-		{"reboot", message(kindRequest, optAddr(optRequested, guest)), kindAck, 0},
-		{"reboot with another address", message(kindRequest, optAddr(optRequested, other)), kindNak, 0},
-		{"renew", withClient(message(kindRequest), guest), kindAck, 0},
-		{"renew another address", withClient(message(kindRequest), other), kindNak, 0},
-		{"request nothing", message(kindRequest), kindNone, stats.Unanswered},
-		{"inform", withClient(message(kindInform), other), kindAck, 0},
-		{"inform from nowhere", message(kindInform), kindNone, stats.Unanswered},
-		{"decline", message(kindDecline, optAddr(optRequested, guest)), kindNone, stats.NumReasons},
-		{"release", withClient(message(kindRelease), guest), kindNone, stats.NumReasons},
-		{"BOOTP (RFC 951)", message(0), kindNone, stats.Unanswered},
-		{"an offer", message(kindOffer), kindNone, stats.Unanswered},
-		{"lease query (RFC 4388)", message(10), kindNone, stats.Unanswered},
-		{"no End option", message(kindDiscover)[:offOptions+3], kindOffer, 0},
-		{"padding between options", message(kindDiscover, []byte{0, 0}, opt(optRapid)), kindAck, 0},
+		{"discover", message(msgDiscover), msgOffer, 0},
+		{"discover an address of old", message(msgDiscover, optAddr(optRequestedIP, other)), msgOffer, 0},
+		{"rapid commit", message(msgDiscover, opt(optRapidCommit)), msgAck, 0},
+		{"select", message(msgRequest, optAddr(optServerID, router), optAddr(optRequestedIP, guest)), msgAck, 0},
+		{"select another server", message(msgRequest, optAddr(optServerID, other), optAddr(optRequestedIP, guest)), msgNone, stats.Unanswered},
+		{"select another address", message(msgRequest, optAddr(optServerID, router), optAddr(optRequestedIP, other)), msgNak, 0},
+		{"reboot", message(msgRequest, optAddr(optRequestedIP, guest)), msgAck, 0},
+		{"reboot with another address", message(msgRequest, optAddr(optRequestedIP, other)), msgNak, 0},
+		{"renew", withClient(message(msgRequest), guest), msgAck, 0},
+		{"renew another address", withClient(message(msgRequest), other), msgNak, 0},
+		{"request nothing", message(msgRequest), msgNone, stats.Unanswered},
+		{"inform", withClient(message(msgInform), other), msgAck, 0},
+		{"inform from nowhere", message(msgInform), msgNone, stats.Unanswered},
+		{"decline", message(msgDecline, optAddr(optRequestedIP, guest)), msgNone, stats.NumReasons},
+		{"release", withClient(message(msgRelease), guest), msgNone, stats.NumReasons},
+		{"BOOTP (RFC 951)", message(0), msgNone, stats.Unanswered},
+		{"an offer", message(msgOffer), msgNone, stats.Unanswered},
+		{"lease query (RFC 4388)", message(10), msgNone, stats.Unanswered},
+		{"no End option", message(msgDiscover)[:offOptions+3], msgOffer, 0},
+		{"padding between options", message(msgDiscover, []byte{0, 0}, opt(optRapidCommit)), msgAck, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
 			got := b.input(t, c.msg)
 			var drops [stats.NumReasons]uint64
-			if c.want == kindNone {
+			if c.want == msgNone {
 				if got != nil {
 					t.Errorf("reply %x", got)
 				}
 				if c.drop != stats.NumReasons {
 					drops[c.drop] = 1
 				}
-			} else if d := decode(t, got); !bytes.Equal(d.opts[optKind], []byte{c.want}) {
-				t.Errorf("reply of type %v, want %d", d.opts[optKind], c.want)
+			} else if d := decode(t, got); !bytes.Equal(d.opts[optMessageType], []byte{c.want}) {
+				t.Errorf("reply of type %v, want %d", d.opts[optMessageType], c.want)
 			}
 			if b.Count.Drops != drops {
 				t.Errorf("drops %v", b.Count.Drops)
@@ -86,7 +86,7 @@ func TestAnswers(t *testing.T) {
 
 // TestReceiver: where a reply goes follows from flags, state and type.
 func TestReceiver(t *testing.T) {
-	broadcast := message(kindDiscover)
+	broadcast := message(msgDiscover)
 	broadcast[offFlags] = 0x80
 	for _, c := range []struct {
 		name     string
@@ -95,11 +95,11 @@ func TestReceiver(t *testing.T) {
 		mac      wire.MAC
 		your, ci wire.Addr
 	}{
-		{"discover", message(kindDiscover), guest, guestMAC, guest, none},
+		{"discover", message(msgDiscover), guest, guestMAC, guest, none},
 		{"broadcast flag", broadcast, broadcast4, wire.Broadcast, guest, none},
-		{"renew", withClient(message(kindRequest), guest), guest, guestMAC, guest, guest},
-		{"nak", withClient(message(kindRequest), addr("192.0.2.77")), broadcast4, wire.Broadcast, none, none},
-		{"inform", withClient(message(kindInform), addr("192.0.2.77")), addr("192.0.2.77"), guestMAC, none, addr("192.0.2.77")},
+		{"renew", withClient(message(msgRequest), guest), guest, guestMAC, guest, guest},
+		{"nak", withClient(message(msgRequest), addr("192.0.2.77")), broadcast4, wire.Broadcast, none, none},
+		{"inform", withClient(message(msgInform), addr("192.0.2.77")), addr("192.0.2.77"), guestMAC, none, addr("192.0.2.77")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := decode(t, newBench(t).input(t, c.msg))
@@ -124,11 +124,11 @@ func TestOptionsOfEachType(t *testing.T) {
 		msg  []byte
 		want []byte // codes besides 53 and 54
 	}{
-		{"offer", message(kindDiscover, id), []byte{optLease, optClientID, optMask, optRouter}},
-		{"rapid ack", message(kindDiscover, opt(optRapid)), []byte{optLease, optRapid, optMask, optRouter}},
-		{"ack", message(kindRequest, optAddr(optRequested, guest), opt(optRapid)), []byte{optLease, optMask, optRouter}},
-		{"inform", withClient(message(kindInform, id), guest), []byte{optClientID, optMask, optRouter}},
-		{"nak", message(kindRequest, id, optAddr(optRequested, router)), []byte{optClientID}},
+		{"offer", message(msgDiscover, id), []byte{optLease, optClientID, optMask, optRouter}},
+		{"rapid ack", message(msgDiscover, opt(optRapidCommit)), []byte{optLease, optRapidCommit, optMask, optRouter}},
+		{"ack", message(msgRequest, optAddr(optRequestedIP, guest), opt(optRapidCommit)), []byte{optLease, optMask, optRouter}},
+		{"inform", withClient(message(msgInform, id), guest), []byte{optClientID, optMask, optRouter}},
+		{"nak", message(msgRequest, id, optAddr(optRequestedIP, router)), []byte{optClientID}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := decode(t, newBench(t).input(t, c.msg))
@@ -139,7 +139,7 @@ func TestOptionsOfEachType(t *testing.T) {
 				delete(d.opts, code)
 			}
 			for code := range d.opts {
-				if code != optKind && code != optServer && code != optEnd && code != optPad {
+				if code != optMessageType && code != optServerID && code != optEnd && code != optPad {
 					t.Errorf("option %d is there", code)
 				}
 			}
@@ -165,14 +165,14 @@ func TestNetworkOptions(t *testing.T) {
 			if c.gateway != "" {
 				b.Rules.V4.Gateway = addr(c.gateway)
 			}
-			d := decode(t, b.input(t, message(kindDiscover)))
+			d := decode(t, b.input(t, message(msgDiscover)))
 			var gw []byte
 			if c.gateway != "" {
 				gw = b.Rules.V4.Gateway.V4()
 			}
 			if !bytes.Equal(d.opts[optMask], responder.Unhex(t, c.mask)) || !bytes.Equal(d.opts[optRouter], gw) ||
-				!bytes.Equal(d.opts[optRoutes], responder.Unhex(t, c.routes)) {
-				t.Errorf("mask %x, router %x, routes %x", d.opts[optMask], d.opts[optRouter], d.opts[optRoutes])
+				!bytes.Equal(d.opts[optClasslessRoutes], responder.Unhex(t, c.routes)) {
+				t.Errorf("mask %x, router %x, routes %x", d.opts[optMask], d.opts[optRouter], d.opts[optClasslessRoutes])
 			}
 		})
 	}
@@ -194,7 +194,7 @@ func TestFQDN(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
 			b.conf.FQDN = "box.example."
-			d := decode(t, b.input(t, message(kindDiscover, c.opts)))
+			d := decode(t, b.input(t, message(msgDiscover, c.opts)))
 			if !bytes.Equal(d.opts[optFQDN], responder.Unhex(t, c.want)) {
 				t.Errorf("got %x, want %s", d.opts[optFQDN], c.want)
 			}
@@ -212,7 +212,7 @@ func TestSearchIsSplitAndCut(t *testing.T) {
 		b.conf.Search = append(b.conf.Search, label+"."+label+".example")
 	}
 	for _, c := range []struct{ max, names, datagram int }{{0, 2, 576}, {400, 2, 576}, {1000, 5, 1000}, {1500, 9, 1500}, {9000, 9, 1500}} {
-		d := decode(t, b.input(t, message(kindDiscover, opt(optMaxLen, byte(c.max>>8), byte(c.max)))))
+		d := decode(t, b.input(t, message(msgDiscover, opt(optMaxMessageSize, byte(c.max>>8), byte(c.max)))))
 		if n := bytes.Count(d.opts[optSearch], []byte{60}); (n+1)/2 != c.names || int(d.ip.Length) > c.datagram {
 			t.Errorf("maximum %d: %d names in %d octets", c.max, (n+1)/2, d.ip.Length)
 		}
@@ -227,7 +227,7 @@ func TestNoRoom(t *testing.T) {
 	b := newBench(t)
 	b.conf.Hostname, b.conf.MTU = strings.Repeat("h", 250), 1500
 	b.conf.FQDN = strings.Repeat(strings.Repeat("f", 49)+".", 4) + "org"
-	d := decode(t, b.input(t, message(kindDiscover, opt(optFQDN, 4, 0, 0))))
+	d := decode(t, b.input(t, message(msgDiscover, opt(optFQDN, 4, 0, 0))))
 	if len(d.opts[optHostname]) != 250 || d.opts[optFQDN] != nil || d.ip.Length > minDatagram {
 		t.Errorf("%d octets: %v", d.ip.Length, d.opts)
 	}
@@ -238,23 +238,23 @@ func TestOverload(t *testing.T) {
 		name string
 		over byte
 		want byte
-	}{{"file", 1, kindOffer}, {"name", 2, kindAck}, {"both", 3, kindAck}, {"none", 0, kindNone}} {
+	}{{"file", 1, msgOffer}, {"name", 2, msgAck}, {"both", 3, msgAck}, {"none", 0, msgNone}} {
 		t.Run(c.name, func(t *testing.T) {
 			msg := message(0, opt(optOverload, c.over))
-			copy(msg[offFile:], append(opt(optKind, kindDiscover), optEnd))
-			copy(msg[offName:], append(append(opt(optKind, kindDiscover), opt(optRapid)...), optEnd))
+			copy(msg[offFile:], append(opt(optMessageType, msgDiscover), optEnd))
+			copy(msg[offSname:], append(append(opt(optMessageType, msgDiscover), opt(optRapidCommit)...), optEnd))
 			b := newBench(t)
 			got := b.input(t, msg)
-			if c.want == kindNone {
+			if c.want == msgNone {
 				if got != nil {
 					t.Errorf("read options that are none: %x", got)
 				}
-			} else if d := decode(t, got); d.opts[optKind][0] != c.want {
-				t.Errorf("reply of type %v", d.opts[optKind])
+			} else if d := decode(t, got); d.opts[optMessageType][0] != c.want {
+				t.Errorf("reply of type %v", d.opts[optMessageType])
 			}
 		})
 	}
-	msg := message(kindDiscover, opt(optOverload, 1))
+	msg := message(msgDiscover, opt(optOverload, 1))
 	copy(msg[offFile+126:], []byte{optParams, 1}) // runs out of its field
 	b := newBench(t)
 	if b.input(t, msg) != nil || b.Count.Drops[stats.Malformed] != 1 {
@@ -264,7 +264,7 @@ func TestOverload(t *testing.T) {
 
 func TestMalformed(t *testing.T) {
 	put := func(at int, v ...byte) []byte {
-		b := message(kindDiscover)
+		b := message(msgDiscover)
 		copy(b[at:], v)
 		return b
 	}
@@ -276,17 +276,17 @@ func TestMalformed(t *testing.T) {
 		{"token ring", put(1, 6)},
 		{"hardware address of 16", put(2, 16)},
 		{"no magic cookie", put(offMagic, 0)},
-		{"group address", put(offHW, 1)},
-		{"no address", put(offHW, 0, 0, 0, 0, 0, 0)},
-		{"type of two octets", message(0, opt(optKind, 1, 1))},
-		{"requested address of 5", message(kindRequest, opt(optRequested, 1, 2, 3, 4, 5))},
-		{"server of 3", message(kindRequest, opt(optServer, 1, 2, 3))},
-		{"maximum of one octet", message(kindDiscover, opt(optMaxLen, 1))},
-		{"overload of none", message(kindDiscover, opt(optOverload))},
-		{"short name", message(kindDiscover, opt(optFQDN, 1, 2))},
-		{"option without length", append(message(kindDiscover)[:offOptions+3], optParams)},
-		{"option past the end", append(message(kindDiscover)[:offOptions+3], optParams, 2, 1)},
-		{"cut before the options", message(kindDiscover)[:offOptions-1]},
+		{"group address", put(offChaddr, 1)},
+		{"no address", put(offChaddr, 0, 0, 0, 0, 0, 0)},
+		{"type of two octets", message(0, opt(optMessageType, 1, 1))},
+		{"requested address of 5", message(msgRequest, opt(optRequestedIP, 1, 2, 3, 4, 5))},
+		{"server of 3", message(msgRequest, opt(optServerID, 1, 2, 3))},
+		{"maximum of one octet", message(msgDiscover, opt(optMaxMessageSize, 1))},
+		{"overload of none", message(msgDiscover, opt(optOverload))},
+		{"short name", message(msgDiscover, opt(optFQDN, 1, 2))},
+		{"option without length", append(message(msgDiscover)[:offOptions+3], optParams)},
+		{"option past the end", append(message(msgDiscover)[:offOptions+3], optParams, 2, 1)},
+		{"cut before the options", message(msgDiscover)[:offOptions-1]},
 		{"empty", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -300,7 +300,7 @@ func TestMalformed(t *testing.T) {
 
 func TestChecksum(t *testing.T) {
 	b := newBench(t)
-	b.put(message(kindDiscover))
+	b.put(message(msgDiscover))
 	field := b.In.Bytes()[wire.EthLen+wire.IPv4Len+6:]
 	field[0] ^= 1
 	if b.run() != nil || b.Count.Drops[stats.Malformed] != 1 {
@@ -320,11 +320,11 @@ func TestChecksum(t *testing.T) {
 func TestOff(t *testing.T) {
 	b := newBench(t)
 	b.conf.Off = true
-	if b.input(t, message(kindDiscover)) != nil || b.Count.Drops != [stats.NumReasons]uint64{} {
+	if b.input(t, message(msgDiscover)) != nil || b.Count.Drops != [stats.NumReasons]uint64{} {
 		t.Errorf("answers though it is off: %v", b.Count.Drops)
 	}
 	b.conf.Off, b.Rules.V4.On = false, false
-	if b.input(t, message(kindDiscover)) != nil || b.Count.Drops[stats.FamilyOff] != 1 {
+	if b.input(t, message(msgDiscover)) != nil || b.Count.Drops[stats.FamilyOff] != 1 {
 		t.Errorf("answers though the family is off: %v", b.Count.Drops)
 	}
 }
@@ -337,7 +337,7 @@ func TestNothingToGive(t *testing.T) {
 	} {
 		b := newBench(t)
 		c(&b.Rules.V4)
-		if b.input(t, message(kindDiscover)) != nil || b.Count.Drops[stats.Unanswered] != 1 {
+		if b.input(t, message(msgDiscover)) != nil || b.Count.Drops[stats.Unanswered] != 1 {
 			t.Errorf("drops %v", b.Count.Drops)
 		}
 	}
@@ -353,7 +353,7 @@ func TestIs(t *testing.T) {
 		{wire.Headers{Proto: wire.ProtoTCP, DstPort: 67}, false},
 		{wire.Headers{Proto: wire.ProtoUDP, DstPort: 67, V6: true}, false},
 	} {
-		if Is(&c.h) != c.want {
+		if Handles(&c.h) != c.want {
 			t.Errorf("%+v", c.h)
 		}
 	}
@@ -364,7 +364,7 @@ func full(b *bench) []byte {
 	b.conf = Config{MTU: 1500, DNS: []wire.Addr{addr("198.51.100.53")}, Search: []string{"example.org", "example.net"},
 		Hostname: "box", FQDN: "box.example.org"}
 	b.Rules.V4.Bits = 32
-	return message(kindDiscover, opt(optClientID, 1, 2, 3), opt(optRapid), opt(optFQDN, 5, 0, 0), opt(optMaxLen, 5, 0))
+	return message(msgDiscover, opt(optClientID, 1, 2, 3), opt(optRapidCommit), opt(optFQDN, 5, 0, 0), opt(optMaxMessageSize, 5, 0))
 }
 
 func TestInputNoAlloc(t *testing.T) {
@@ -378,13 +378,13 @@ func TestInputNoAlloc(t *testing.T) {
 func FuzzInput(f *testing.F) {
 	b := newBench(f)
 	f.Add(full(b))
-	f.Add(message(kindDiscover))
-	f.Add(message(kindRequest, optAddr(optServer, router), optAddr(optRequested, guest)))
-	f.Add(message(kindRequest, optAddr(optRequested, router)))
-	f.Add(withClient(message(kindInform), guest))
+	f.Add(message(msgDiscover))
+	f.Add(message(msgRequest, optAddr(optServerID, router), optAddr(optRequestedIP, guest)))
+	f.Add(message(msgRequest, optAddr(optRequestedIP, router)))
+	f.Add(withClient(message(msgInform), guest))
 	over := message(0, opt(optOverload, 3))
-	copy(over[offFile:], opt(optKind, kindDiscover))
-	copy(over[offName:], opt(optClientID, 1, 2, 3))
+	copy(over[offFile:], opt(optMessageType, msgDiscover))
+	copy(over[offSname:], opt(optClientID, 1, 2, 3))
 	f.Add(over)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, msg []byte) {
@@ -400,7 +400,7 @@ func FuzzInput(f *testing.F) {
 			t.Fatalf("reply %x", reply)
 		}
 		payload := reply[h.Payload : uint32(h.Payload)+h.PayloadLen]
-		your := wire.Addr4(payload[offYour:])
+		your := wire.Addr4(payload[offYiaddr:])
 		if your != guest && your != none || len(payload)+ipUDP > maxDatagram || len(payload) < minMessage {
 			t.Errorf("gives %v in %d octets", your, len(payload))
 		}

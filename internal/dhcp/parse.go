@@ -11,11 +11,11 @@ import (
 const (
 	offXID     = 4
 	offFlags   = 10
-	offClient  = 12 // ciaddr
-	offYour    = 16 // yiaddr
-	offRelay   = 24 // giaddr
-	offHW      = 28 // chaddr
-	offName    = 44 // sname
+	offCiaddr  = 12 // ciaddr
+	offYiaddr  = 16 // yiaddr
+	offGiaddr  = 24 // giaddr
+	offChaddr  = 28 // chaddr
+	offSname   = 44 // sname
 	offFile    = 108
 	offMagic   = 236
 	offOptions = 240
@@ -23,33 +23,33 @@ const (
 	opRequest = 1
 	opReply   = 2
 	magic     = 0x63825363
-	// ethernet is htype 1 with hlen 6, as they stand behind op.
+	// ethernet is htype 1 and hlen 6, which follow op.
 	ethernet = 1<<8 | 6
-	// flagBroadcast asks for replies to everybody (RFC 2131 section 4.1).
+	// flagBroadcast asks for replies by broadcast (RFC 2131 section 4.1).
 	flagBroadcast = 0x8000
 )
 
-// Options (RFC 2132, and the RFCs named in the package's comment).
+// Options (RFC 2132, and the RFCs that the package comment names).
 const (
-	optPad       = 0
-	optMask      = 1
-	optRouter    = 3
-	optDNS       = 6
-	optHostname  = 12
-	optMTU       = 26
-	optRequested = 50
-	optLease     = 51
-	optOverload  = 52
-	optKind      = 53
-	optServer    = 54
-	optParams    = 55
-	optMaxLen    = 57
-	optClientID  = 61
-	optRapid     = 80
-	optFQDN      = 81
-	optSearch    = 119
-	optRoutes    = 121
-	optEnd       = 255
+	optPad             = 0
+	optMask            = 1
+	optRouter          = 3
+	optDNS             = 6
+	optHostname        = 12
+	optMTU             = 26
+	optRequestedIP     = 50
+	optLease           = 51
+	optOverload        = 52
+	optMessageType     = 53
+	optServerID        = 54
+	optParams          = 55
+	optMaxMessageSize  = 57
+	optClientID        = 61
+	optRapidCommit     = 80
+	optFQDN            = 81
+	optSearch          = 119
+	optClasslessRoutes = 121
+	optEnd             = 255
 )
 
 // Values of option 52 (RFC 2132 section 9.3), which may be combined.
@@ -58,61 +58,60 @@ const (
 	overloadName = 2
 )
 
-// request is what a client's message tells. Addresses that it does not give are
-// unspecified.
+// request is a client's message. Addresses that it does not have are unspecified.
 type request struct {
-	head     []byte // the message before its options, aliasing the frame
-	kind     uint8
-	mac      wire.MAC
-	client   wire.Addr // ciaddr
-	wanted   wire.Addr // option 50
-	server   wire.Addr // option 54
-	maxLen   uint16    // option 57
-	overload uint8     // option 52
-	rapid    bool      // option 80
-	wantFQDN bool      // option 81 is there, or asked for
-	hasFQDN  bool
-	fqdnFlag uint8  // flags of option 81
-	clientID []byte // option 61, aliasing the frame
+	head        []byte // the message before its options, aliasing the frame
+	msgType     uint8
+	mac         wire.MAC
+	ciaddr      wire.Addr // ciaddr
+	requestedIP wire.Addr // option 50
+	serverID    wire.Addr // option 54
+	maxLen      uint16    // option 57
+	overload    uint8     // option 52
+	rapidCommit bool      // option 80
+	wantFQDN    bool      // option 81 is there, or asked for
+	hasFQDN     bool
+	fqdnFlag    uint8  // flags of option 81
+	clientID    []byte // option 61, aliasing the frame
 }
 
-// parse reads the message in f by f.H; false if it is none of a client on
-// Ethernet, or cut off, or changed on the way.
+// parse reads the message in f, whose headers are f.H; false if it is not an
+// Ethernet client's, is truncated, or has a wrong checksum.
 func (q *request) parse(f *ring.Frame) bool {
 	b := f.L4Payload()
-	if len(b) < offOptions || f.Offload.GSOType != ring.GSONone || !intact(f) {
+	if len(b) < offOptions || f.Offload.GSOType != ring.GSONone || !sumOK(f) {
 		return false
 	}
-	q.head, q.client = b[:offOptions], wire.Addr4(b[offClient:])
-	q.mac = wire.MAC(b[offHW:])
+	q.head, q.ciaddr = b[:offOptions], wire.Addr4(b[offCiaddr:])
+	q.mac = wire.MAC(b[offChaddr:])
 	switch {
 	case b[0] != opRequest, binary.BigEndian.Uint16(b[1:]) != ethernet, binary.BigEndian.Uint32(b[offMagic:]) != magic:
 		return false
 	case q.mac.IsMulticast(), q.mac.IsZero():
 		return false
 	}
-	return q.options(b[offOptions:]) && q.overloaded(b)
+	return q.parseOptions(b[offOptions:]) && q.parseOverloaded(b)
 }
 
-// intact verifies the UDP checksum, unless there is none or it is still to be
+// sumOK verifies the UDP checksum, unless there is none or it is still to be
 // computed.
-func intact(f *ring.Frame) bool {
+func sumOK(f *ring.Frame) bool {
 	none := binary.BigEndian.Uint16(f.Bytes()[f.H.L4+6:]) == 0
 	return none || f.Offload.NeedsCsum || f.H.SumOK(f.Bytes())
 }
 
-// overloaded reads options in the fields for the boot file and the server's
-// name, if option 52 says that they hold some.
-func (q *request) overloaded(b []byte) bool {
-	if q.overload&overloadFile != 0 && !q.options(b[offFile:offMagic]) {
+// parseOverloaded reads options in the fields file and sname, if option 52 says
+// that there are any.
+func (q *request) parseOverloaded(b []byte) bool {
+	if q.overload&overloadFile != 0 && !q.parseOptions(b[offFile:offMagic]) {
 		return false
 	}
-	return q.overload&overloadName == 0 || q.options(b[offName:offFile])
+	return q.overload&overloadName == 0 || q.parseOptions(b[offSname:offFile])
 }
 
-// options reads the options b; false if one runs past the end. The End option
+// parseOptions reads the options b; false if one runs past the end. The End option
 // may be missing.
-func (q *request) options(b []byte) bool {
+func (q *request) parseOptions(b []byte) bool {
 	for len(b) > 0 && b[0] != optEnd {
 		if b[0] == optPad {
 			b = b[1:]
@@ -122,7 +121,7 @@ func (q *request) options(b []byte) bool {
 			return false
 		}
 		end := 2 + int(b[1])
-		if !q.option(b[0], b[2:end]) {
+		if !q.parseOption(b[0], b[2:end]) {
 			return false
 		}
 		b = b[end:]
@@ -130,23 +129,23 @@ func (q *request) options(b []byte) bool {
 	return true
 }
 
-// option takes over one option; false if its length is not what its code asks
-// for. Those that are not listed have nothing to say to us.
-func (q *request) option(code uint8, v []byte) bool {
+// parseOption reads one option; false if its length is wrong for its code. Options
+// that are not listed are ignored.
+func (q *request) parseOption(code uint8, v []byte) bool {
 	switch code {
-	case optKind, optOverload:
-		return q.octet(code, v)
-	case optRequested:
-		return address(&q.wanted, v)
-	case optServer:
-		return address(&q.server, v)
-	case optMaxLen:
+	case optMessageType, optOverload:
+		return q.parseOctet(code, v)
+	case optRequestedIP:
+		return address(&q.requestedIP, v)
+	case optServerID:
+		return address(&q.serverID, v)
+	case optMaxMessageSize:
 		if len(v) != 2 {
 			return false
 		}
 		q.maxLen = binary.BigEndian.Uint16(v)
-	case optRapid:
-		q.rapid = true
+	case optRapidCommit:
+		q.rapidCommit = true
 	case optClientID:
 		q.clientID = v
 	case optFQDN:
@@ -162,12 +161,12 @@ func (q *request) option(code uint8, v []byte) bool {
 	return true
 }
 
-func (q *request) octet(code uint8, v []byte) bool {
+func (q *request) parseOctet(code uint8, v []byte) bool {
 	if len(v) != 1 {
 		return false
 	}
-	if code == optKind {
-		q.kind = v[0]
+	if code == optMessageType {
+		q.msgType = v[0]
 	} else {
 		q.overload = v[0]
 	}

@@ -44,7 +44,7 @@ func newBench(t testing.TB) *bench {
 // put makes the input a datagram to the server; false if it is not ours.
 func (b *bench) put(msg []byte) bool {
 	d := responder.Datagram{MAC: wire.MAC{0x33, 0x33, 0, 1, 0, 2}, Src: b.src, Dst: b.dst, SrcPort: clientPort, DstPort: serverPort, Payload: msg}
-	return b.Load(d.Bytes()) == wire.OK && Is(&b.In.H)
+	return b.Load(d.Bytes()) == wire.OK && Handles(&b.In.H)
 }
 
 // input gives the message to Input and returns the reply's frame, if any.
@@ -68,19 +68,19 @@ func opt(code uint16, v ...[]byte) []byte {
 }
 
 // na is an association of addresses as a client sends it.
-func na(id byte, addrs ...wire.Addr) []byte { return ia(optNA, id, make([]byte, 8), addrs) }
+func na(id byte, addrs ...wire.Addr) []byte { return ia(optIANA, id, make([]byte, 8), addrs) }
 
-func ta(id byte, addrs ...wire.Addr) []byte { return ia(optTA, id, nil, addrs) }
+func ta(id byte, addrs ...wire.Addr) []byte { return ia(optIATA, id, nil, addrs) }
 
 func ia(code uint16, id byte, times []byte, addrs []wire.Addr) []byte {
 	parts := [][]byte{{0, 0, 0, id}, times}
 	for _, a := range addrs {
-		parts = append(parts, opt(optAddr, a[:], make([]byte, 8)))
+		parts = append(parts, opt(optIAAddr, a[:], make([]byte, 8)))
 	}
 	return opt(code, parts...)
 }
 
-func pd(id byte) []byte { return opt(optPD, []byte{0, 0, 0, id}, make([]byte, 8)) }
+func pd(id byte) []byte { return opt(optIAPD, []byte{0, 0, 0, id}, make([]byte, 8)) }
 
 var cid, sid = opt(optClientID, clientDUID), opt(optServerID, serverDUID)
 
@@ -136,6 +136,6 @@ func body(t testing.TB, frame []byte) []byte {
 	t.Helper()
 	decode(t, frame)
 	b := frame[wire.EthLen+wire.IPv6Len+wire.UDPLen:]
-	b = bytes.TrimPrefix(b[lenHead:], sid)
+	b = bytes.TrimPrefix(b[lenHeader:], sid)
 	return bytes.TrimPrefix(b, cid)
 }

@@ -11,12 +11,12 @@ import (
 const (
 	// forever is an infinite lifetime (RFC 8415 section 7.7), in seconds.
 	forever = 0xffffffff
-	// maxMessage keeps a reply within the least MTU of a link of IPv6
-	// (RFC 8200 section 5), in octets.
+	// maxMessage keeps a reply within the minimum MTU of IPv6 (RFC 8200
+	// section 5), in octets.
 	maxMessage = 1280 - wire.IPv6Len - wire.UDPLen
 
-	// lenDUID is the length of our identifier: by link-layer address,
-	// Ethernet (RFC 8415 section 11.4). It does not depend on a start.
+	// lenDUID is the length of our DUID-LL for Ethernet (RFC 8415 section
+	// 11.4), which stays the same over restarts.
 	lenDUID  = 10
 	duidLL   = 3
 	ethernet = 1
@@ -29,9 +29,9 @@ func isServer(id []byte, our *wire.MAC) bool {
 // reply commits the answer a to q.
 func reply(e *env.Env, c *Config, q *request, a *answer) {
 	out := e.Out.Next()
-	b := out.PayloadArea()[:lenHead:maxMessage]
-	copy(b, q.head)
-	b[0] = a.kind
+	b := out.PayloadArea()[:lenHeader:maxMessage]
+	copy(b, q.header)
+	b[0] = a.msgType
 	o := options{b}
 	duid := o.add(optServerID, lenDUID)
 	binary.BigEndian.PutUint32(duid, duidLL<<16|ethernet)
@@ -39,15 +39,15 @@ func reply(e *env.Env, c *Config, q *request, a *answer) {
 	if q.clientID != nil {
 		copy(o.add(optClientID, len(q.clientID)), q.clientID)
 	}
-	if a.alone {
+	if a.statusOnly {
 		o.status(a.status)
 	} else {
-		o.tell(q, a, &e.Rules.V6.Guest, c)
+		o.putAll(q, a, &e.Rules.V6.Guest, c)
 	}
 	send(e, out, len(o.b), q)
 }
 
-// send commits the message of n octets that lies at the payload of out.
+// send commits the message of n octets in the payload of out.
 func send(e *env.Env, out *ring.Frame, n int, q *request) {
 	src := &e.Rules.LinkLocal6
 	b := out.Build(wire.EthLen+wire.IPv6Len+wire.UDPLen, n)
@@ -58,12 +58,12 @@ func send(e *env.Env, out *ring.Frame, n int, q *request) {
 	e.Out.Commit(1)
 }
 
-// options is a run of options being written, as long as b has capacity: what
-// does not fit is left out.
+// options are being appended to b, up to its capacity; what does not fit is left
+// out.
 type options struct{ b []byte }
 
-// add appends an option with room for n octets, which it returns for filling;
-// nil if there is no room.
+// add appends an option with n octets and returns them, for the caller to write;
+// nil if they do not fit.
 func (o *options) add(code uint16, n int) []byte {
 	at := len(o.b)
 	if at+4+n > cap(o.b) {
@@ -77,18 +77,17 @@ func (o *options) add(code uint16, n int) []byte {
 
 // status writes a status code without text.
 func (o *options) status(code uint16) {
-	if v := o.add(optStatus, 2); v != nil {
+	if v := o.add(optStatusCode, 2); v != nil {
 		binary.BigEndian.PutUint16(v, code)
 	}
 }
 
-// tell writes all that a client may want to know: associations first, then what
-// fits of the rest.
-func (o *options) tell(q *request, a *answer, guest *wire.Addr, c *Config) {
-	if q.kind == kindSolicit && a.kind == kindReply {
-		o.add(optRapid, 0)
+// putAll writes all that the client gets: IAs first, then what else fits.
+func (o *options) putAll(q *request, a *answer, guest *wire.Addr, c *Config) {
+	if q.msgType == msgSolicit && a.msgType == msgReply {
+		o.add(optRapidCommit, 0)
 	}
-	o.associations(q, guest)
+	o.putIAs(q, guest)
 	o.dns(c.DNS)
 	if q.wantFQDN {
 		o.fqdn(c.FQDN, q.fqdnFlag)
@@ -96,59 +95,58 @@ func (o *options) tell(q *request, a *answer, guest *wire.Addr, c *Config) {
 	o.search(c.Search)
 }
 
-// associations answers each association of q. The first that can have the
-// address gets it.
-func (o *options) associations(q *request, guest *wire.Addr) {
+// putIAs answers each IA of q. The first that can have the address gets it.
+func (o *options) putIAs(q *request, guest *wire.Addr) {
 	given := guest.IsZero() || guest.IsLinkLocal()
 	for c := (cursor{rest: q.options}); c.next(); {
-		head := iaHead(c.code)
+		head := lenIA(c.code)
 		if head == 0 {
 			continue
 		}
-		_, fits := held(c.v[head:], guest)
+		_, fits := iaHolds(c.v[head:], guest)
 		switch {
-		case c.code != optNA || given:
-			o.refuse(c.code, c.v, q.refusal(c.code))
-		case q.kind == kindRequest && !fits:
-			o.refuse(c.code, c.v, statusNotOnLink)
+		case c.code != optIANA || given:
+			o.refuseIA(c.code, c.v, q.refusal(c.code))
+		case q.msgType == msgRequest && !fits:
+			o.refuseIA(c.code, c.v, statusNotOnLink)
 		default:
-			o.assign(q, c.v, guest)
+			o.assignIA(q, c.v, guest)
 			given = true
 		}
 	}
 }
 
-// refusal is why a client gets nothing for an association.
+// refusal is the status code for an IA that gets nothing.
 func (q *request) refusal(code uint16) uint16 {
 	switch {
-	case q.kind == kindRenew, q.kind == kindRebind:
+	case q.msgType == msgRenew, q.msgType == msgRebind:
 		return statusNoBinding
-	case code == optPD:
+	case code == optIAPD:
 		return statusNoPrefix
 	}
 	return statusNoAddrs
 }
 
-// refuse writes the association v of kind code with a status in it.
-func (o *options) refuse(code uint16, v []byte, status uint16) {
-	head := iaHead(code)
+// refuseIA writes the IA v, of option code, with a status code in it.
+func (o *options) refuseIA(code uint16, v []byte, status uint16) {
+	head := lenIA(code)
 	w := o.add(code, head+6)
 	if w == nil {
 		return
 	}
 	clear(w)
 	copy(w, v[:4])
-	binary.BigEndian.PutUint16(w[head:], optStatus)
+	binary.BigEndian.PutUint16(w[head:], optStatusCode)
 	binary.BigEndian.PutUint16(w[head+2:], 2)
 	binary.BigEndian.PutUint16(w[head+4:], status)
 }
 
-// assign writes the association v of addresses with the guest's, for ever: never
-// to be renewed. Addresses that the client has and shall have no longer follow
-// with no time left (RFC 8415 sections 18.3.4 and 18.3.5).
-func (o *options) assign(q *request, v []byte, guest *wire.Addr) {
+// assignIA writes the IA_NA v with the guest's address and infinite lifetimes, so
+// that it is never renewed. Other addresses that a renewing client has follow,
+// with lifetimes of zero (RFC 8415 sections 18.3.4 and 18.3.5).
+func (o *options) assignIA(q *request, v []byte, guest *wire.Addr) {
 	at := len(o.b)
-	w := o.add(optNA, lenNA)
+	w := o.add(optIANA, lenIANA)
 	if w == nil {
 		return
 	}
@@ -156,9 +154,9 @@ func (o *options) assign(q *request, v []byte, guest *wire.Addr) {
 	binary.BigEndian.PutUint32(w[4:], forever)
 	binary.BigEndian.PutUint32(w[8:], forever)
 	o.address(guest, forever)
-	if q.kind == kindRenew || q.kind == kindRebind {
-		for c := (cursor{rest: v[lenNA:]}); c.next(); {
-			if c.code != optAddr {
+	if q.msgType == msgRenew || q.msgType == msgRebind {
+		for c := (cursor{rest: v[lenIANA:]}); c.next(); {
+			if c.code != optIAAddr {
 				continue
 			}
 			if old := wire.Addr6(c.v); old != *guest {
@@ -170,7 +168,7 @@ func (o *options) assign(q *request, v []byte, guest *wire.Addr) {
 }
 
 func (o *options) address(a *wire.Addr, lifetime uint32) {
-	if v := o.add(optAddr, lenAddr); v != nil {
+	if v := o.add(optIAAddr, lenIAAddr); v != nil {
 		copy(v, a[:])
 		binary.BigEndian.PutUint32(v[16:], lifetime)
 		binary.BigEndian.PutUint32(v[20:], lifetime)
@@ -195,15 +193,15 @@ func (o *options) dns(list []wire.Addr) {
 	}
 }
 
-// Flags of the client's full name (RFC 4704 section 4.1).
+// Flags of the Client FQDN option (RFC 4704 section 4.1).
 const (
 	fqdnServer   = 1 // S: the server updates the address record
 	fqdnOverride = 2 // O: the server does not do as S asked
 	fqdnNone     = 4 // N: the server updates nothing
 )
 
-// fqdn tells the client its full name, and that nobody enters it into the DNS.
-// asked are the flags that the client sent.
+// fqdn tells the client its FQDN, and that we do not update the DNS. asked are the
+// flags that the client sent.
 func (o *options) fqdn(name string, asked uint8) {
 	n, ok := wire.NameLen(name)
 	if !ok {
@@ -220,7 +218,7 @@ func (o *options) fqdn(name string, asked uint8) {
 	wire.PutName(v[1:1], name)
 }
 
-// search writes domains, as many as fit.
+// search writes as many domains as fit.
 func (o *options) search(domains []string) {
 	at := len(o.b)
 	if o.add(optSearch, 0) == nil {

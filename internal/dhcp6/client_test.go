@@ -28,7 +28,7 @@ func newGuest(t *testing.T) *dhcptest.Guest {
 	r := &fwd.Rules{OurMAC: wire.MAC{0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55}, LinkLocal6: addr("fe80::1"),
 		V6: fwd.Family{On: true, Guest: addr("2001:db8::5"), Bits: 64}}
 	return dhcptest.New(t, r, func(e *env.Env, f *ring.Frame) {
-		if dhcp6.Is(&f.H) {
+		if dhcp6.Handles(&f.H) {
 			dhcp6.Input(e, &clientConfig, f)
 		}
 	})

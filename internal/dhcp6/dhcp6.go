@@ -1,17 +1,16 @@
-// Package dhcp6 is the DHCPv6 server (RFC 8415) of the one guest: it leases the
-// one address of the rules, for ever, and tells resolvers, search list
-// (RFC 3646) and full name (RFC 4704).
+// Package dhcp6 is a DHCPv6 server (RFC 8415) for the one guest. It leases one
+// address, that of the rules, with infinite lifetimes, and gives resolvers and
+// search list (RFC 3646) and FQDN (RFC 4704).
 //
-// The first non-temporary association of a message gets the address; others, and
-// temporary ones, hear that there are no more addresses, and delegations that
-// there are no prefixes. A client that comes with another address, from a host
-// that was another one before, loses it: REQUEST and CONFIRM are told that it is
-// not on the link, RENEW and REBIND get it back with no time left next to the one
-// to use. RELEASE and DECLINE are confirmed and change nothing.
+// The first IA_NA of a message gets the address; other IA_NAs and IA_TAs get
+// NoAddrsAvail, IA_PDs NoPrefixAvail. A client that asks for another address,
+// which the host had before, loses it: REQUEST and CONFIRM get NotOnLink, RENEW
+// and REBIND get it back with lifetimes of zero, along with the one to use.
+// RELEASE and DECLINE get Success and change nothing.
 //
-// The package keeps no state and starts nothing; package shard calls Input for
-// each frame that Is says is ours, on the shard's thread, and nothing is
-// allocated there. See package dhcp for why no library is used.
+// The package has no state and no goroutine: package shard calls Input for each
+// frame that Handles accepts, on the shard's thread, where nothing is allocated.
+// See package dhcp for why no library is used.
 package dhcp6
 
 import (
@@ -28,19 +27,19 @@ const (
 	clientPort = 546
 )
 
-// Message types (RFC 8415 section 7.3); kindNone stands for no answer.
+// Message types (RFC 8415 section 7.3); msgNone stands for no answer.
 const (
-	kindNone      = 0
-	kindSolicit   = 1
-	kindAdvertise = 2
-	kindRequest   = 3
-	kindConfirm   = 4
-	kindRenew     = 5
-	kindRebind    = 6
-	kindReply     = 7
-	kindRelease   = 8
-	kindDecline   = 9
-	kindInfo      = 11
+	msgNone        = 0
+	msgSolicit     = 1
+	msgAdvertise   = 2
+	msgRequest     = 3
+	msgConfirm     = 4
+	msgRenew       = 5
+	msgRebind      = 6
+	msgReply       = 7
+	msgRelease     = 8
+	msgDecline     = 9
+	msgInformation = 11
 )
 
 // Status codes (RFC 8415 section 21.13).
@@ -56,30 +55,30 @@ const (
 // allServers is All_DHCP_Relay_Agents_and_Servers (RFC 8415 section 7.1).
 var allServers = wire.Addr{0: 0xff, 1: 0x02, 13: 1, 15: 2}
 
-// Config says what the server tells beyond the rules' address. It is read-only
-// once in use, and shared by all shards.
+// Config is what the server gives besides the address of the rules. It is
+// read-only once in use, and shared by all shards.
 type Config struct {
 	// Off ignores all messages (--no-dhcpv6).
 	Off bool
-	// DNS are resolvers to announce, as the guest sees them; IPv4 ones are
-	// left out.
+	// DNS are resolvers to announce, by their addresses inside; IPv4 ones
+	// are left out.
 	DNS []wire.Addr
-	// Search are domains to announce, as text. Those that are no domain
-	// names, or for which there is no room in a reply, are left out.
+	// Search are domains to announce, as text. Those that are not domain
+	// names, or do not fit into the reply, are left out.
 	Search []string
-	// FQDN is the guest's full name, told to clients that know the option.
-	// Empty tells none.
+	// FQDN is the guest's, for clients that ask for it; none if empty.
 	FQDN string
 }
 
-// Is tells whether a frame with headers h, whole and well-formed as wire.Parse
-// saw it, is for Input: a message to all servers on the link, or to one on it.
-func Is(h *wire.Headers) bool {
+// Handles reports whether a frame with headers h, which wire.Parse has found whole
+// and well-formed, is for Input: a message to all servers on the link, or to a
+// link-local address.
+func Handles(h *wire.Headers) bool {
 	return h.V6 && h.Proto == wire.ProtoUDP && h.DstPort == serverPort && (h.Dst == allServers || h.Dst.IsLinkLocal())
 }
 
-// Input reads the message in f, whose headers f.H Is accepted, and commits the
-// reply, if there is one, to e.Out. f stays the caller's.
+// Input processes the message in f, whose headers Handles has accepted, and commits
+// the reply, if any, to e.Out. f stays the caller's.
 func Input(e *env.Env, c *Config, f *ring.Frame) {
 	if c.Off {
 		return
@@ -88,7 +87,7 @@ func Input(e *env.Env, c *Config, f *ring.Frame) {
 		e.Count.Drop(stats.FamilyOff)
 		return
 	}
-	if !f.H.Src.IsLinkLocal() { // where the client is to be answered
+	if !f.H.Src.IsLinkLocal() { // which is where the reply goes
 		e.Count.Drop(stats.BadSource)
 		return
 	}
@@ -97,69 +96,68 @@ func Input(e *env.Env, c *Config, f *ring.Frame) {
 		e.Count.Drop(stats.Malformed)
 		return
 	}
-	a := answer{kind: kindNone}
-	if !e.Rules.LinkLocal6.IsZero() { // else we cannot be named
+	a := answer{msgType: msgNone}
+	if !e.Rules.LinkLocal6.IsZero() { // else we have no source address
 		a = q.answer(e.Rules)
 	}
-	if a.kind == kindNone {
+	if a.msgType == msgNone {
 		e.Count.Drop(stats.Unanswered)
 		return
 	}
 	reply(e, c, &q, &a)
 }
 
-// answer says how a message is replied to.
+// answer says what to reply to a message.
 type answer struct {
-	kind uint8
-	// A reply either carries a status alone, or associations and what else
-	// there is to tell.
-	alone  bool
-	status uint16
+	msgType uint8
+	// A reply has either a status code only, or IAs and other options.
+	statusOnly bool
+	status     uint16
 }
 
 // answer follows RFC 8415 sections 16 and 18.3.
 func (q *request) answer(r *fwd.Rules) answer {
 	named := q.serverID != nil
 	if named && !isServer(q.serverID, &r.OurMAC) {
-		return answer{kind: kindNone} // for another server
+		return answer{msgType: msgNone} // for another server
 	}
-	switch q.kind {
-	case kindSolicit, kindConfirm, kindRebind:
+	switch q.msgType {
+	case msgSolicit, msgConfirm, msgRebind:
 		if named || q.clientID == nil || q.unicast {
-			return answer{kind: kindNone}
+			return answer{msgType: msgNone}
 		}
-	case kindRequest, kindRenew, kindRelease, kindDecline:
+	case msgRequest, msgRenew, msgRelease, msgDecline:
 		if !named || q.clientID == nil {
-			return answer{kind: kindNone}
+			return answer{msgType: msgNone}
 		}
 		if q.unicast {
-			return answer{kindReply, true, statusUseMulticast}
+			return answer{msgReply, true, statusUseMulticast}
 		}
-	case kindInfo:
+	case msgInformation:
 		if q.hasIA || q.unicast {
-			return answer{kind: kindNone}
+			return answer{msgType: msgNone}
 		}
 	default:
-		return answer{kind: kindNone}
+		return answer{msgType: msgNone}
 	}
 	return q.answerValid(r)
 }
 
-// answerValid is for a message that has what its type demands.
+// answerValid is for a message that is valid for its type.
 func (q *request) answerValid(r *fwd.Rules) answer {
 	switch {
-	case q.kind == kindSolicit && !q.rapid:
-		return answer{kind: kindAdvertise}
-	case q.kind == kindRelease, q.kind == kindDecline:
-		return answer{kindReply, true, statusSuccess}
-	case q.kind != kindConfirm:
-		return answer{kind: kindReply}
+	case q.msgType == msgSolicit && !q.rapidCommit:
+		return answer{msgType: msgAdvertise}
+	case q.msgType == msgRelease, q.msgType == msgDecline:
+		return answer{msgReply, true, statusSuccess}
+	case q.msgType != msgConfirm:
+		return answer{msgType: msgReply}
 	}
 	switch any, all := q.holds(&r.V6.Guest); {
 	case !any: // section 18.3.3: no reply
-		return answer{kind: kindNone}
+		return answer{msgType: msgNone}
 	case all:
-		return answer{kindReply, true, statusSuccess}
+		return answer{msgReply, true, statusSuccess}
 	}
-	return answer{kindReply, true, statusNotOnLink}
+	return answer{msgReply, true, statusNotOnLink}
 }

@@ -33,31 +33,31 @@ func TestAnswers(t *testing.T) {
 		kind byte
 		want string
 	}{
-		{"solicit", message(kindSolicit, cid, na(1)), kindAdvertise, leased},
-		{"solicit with a hint", message(kindSolicit, cid, na(1, other)), kindAdvertise, leased},
-		{"solicit, rapid commit", message(kindSolicit, cid, opt(optRapid), na(1)), kindReply, rapid + leased},
-		{"solicit all there is", message(kindSolicit, cid, na(1), na(2), ta(3), pd(4)), kindAdvertise, leased + noAddrs + noTemp + noPrefix},
-		{"solicit nothing", message(kindSolicit, cid), kindAdvertise, ""},
-		{"request", message(kindRequest, cid, sid, na(1, guest)), kindReply, leased},
-		{"request without an address", message(kindRequest, cid, sid, na(1)), kindReply, leased},
-		{"request another address", message(kindRequest, cid, sid, na(1, other)), kindReply, offLink},
-		{"request two, the second right", message(kindRequest, cid, sid, na(1, other, guest)), kindReply, offLink},
-		{"request a prefix", message(kindRequest, cid, sid, pd(4)), kindReply, noPrefix},
-		{"confirm", message(kindConfirm, cid, na(1, guest)), kindReply, success},
-		{"confirm another address", message(kindConfirm, cid, na(1, other)), kindReply, "000d 0002 0004"},
-		{"confirm a temporary one", message(kindConfirm, cid, na(1, guest), ta(3, other)), kindReply, "000d 0002 0004"},
-		{"renew", message(kindRenew, cid, sid, na(1, guest)), kindReply, leased},
-		{"renew another address", message(kindRenew, cid, sid, na(1, other)), kindReply,
+		{"solicit", message(msgSolicit, cid, na(1)), msgAdvertise, leased},
+		{"solicit with a hint", message(msgSolicit, cid, na(1, other)), msgAdvertise, leased},
+		{"solicit, rapid commit", message(msgSolicit, cid, opt(optRapidCommit), na(1)), msgReply, rapid + leased},
+		{"solicit all there is", message(msgSolicit, cid, na(1), na(2), ta(3), pd(4)), msgAdvertise, leased + noAddrs + noTemp + noPrefix},
+		{"solicit nothing", message(msgSolicit, cid), msgAdvertise, ""},
+		{"request", message(msgRequest, cid, sid, na(1, guest)), msgReply, leased},
+		{"request without an address", message(msgRequest, cid, sid, na(1)), msgReply, leased},
+		{"request another address", message(msgRequest, cid, sid, na(1, other)), msgReply, offLink},
+		{"request two, the second right", message(msgRequest, cid, sid, na(1, other, guest)), msgReply, offLink},
+		{"request a prefix", message(msgRequest, cid, sid, pd(4)), msgReply, noPrefix},
+		{"confirm", message(msgConfirm, cid, na(1, guest)), msgReply, success},
+		{"confirm another address", message(msgConfirm, cid, na(1, other)), msgReply, "000d 0002 0004"},
+		{"confirm a temporary one", message(msgConfirm, cid, na(1, guest), ta(3, other)), msgReply, "000d 0002 0004"},
+		{"renew", message(msgRenew, cid, sid, na(1, guest)), msgReply, leased},
+		{"renew another address", message(msgRenew, cid, sid, na(1, other)), msgReply,
 			"0003 0044 00000001 ffffffff ffffffff 0005 0018 20010db8000000000000000000000005 ffffffff ffffffff" +
 				"0005 0018 20010db8000000000000000000000077 00000000 00000000"},
-		{"renew a prefix", message(kindRenew, cid, sid, pd(4)), kindReply, "0019 0012 00000004 00000000 00000000 000d 0002 0003"},
-		{"rebind", message(kindRebind, cid, na(1, guest)), kindReply, leased},
-		{"release", message(kindRelease, cid, sid, na(1, guest)), kindReply, success},
-		{"decline", message(kindDecline, cid, sid, na(1, guest)), kindReply, success},
-		{"information", message(kindInfo, cid), kindReply, ""},
-		{"information, nameless", message(kindInfo), kindReply, ""},
-		{"information from us", message(kindInfo, cid, sid), kindReply, ""},
-		{"other options inside", message(kindSolicit, cid, opt(optNA, []byte{0, 0, 0, 1}, make([]byte, 8), opt(99, []byte{1}))), kindAdvertise, leased},
+		{"renew a prefix", message(msgRenew, cid, sid, pd(4)), msgReply, "0019 0012 00000004 00000000 00000000 000d 0002 0003"},
+		{"rebind", message(msgRebind, cid, na(1, guest)), msgReply, leased},
+		{"release", message(msgRelease, cid, sid, na(1, guest)), msgReply, success},
+		{"decline", message(msgDecline, cid, sid, na(1, guest)), msgReply, success},
+		{"information", message(msgInformation, cid), msgReply, ""},
+		{"information, nameless", message(msgInformation), msgReply, ""},
+		{"information from us", message(msgInformation, cid, sid), msgReply, ""},
+		{"other options inside", message(msgSolicit, cid, opt(optIANA, []byte{0, 0, 0, 1}, make([]byte, 8), opt(99, []byte{1}))), msgAdvertise, leased},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
@@ -82,22 +82,22 @@ func TestUnanswered(t *testing.T) {
 		name string
 		msg  []byte
 	}{
-		{"solicit without name", message(kindSolicit, na(1))},
-		{"solicit one server", message(kindSolicit, cid, sid, na(1))},
-		{"request without name", message(kindRequest, sid, na(1))},
-		{"request of no server", message(kindRequest, cid, na(1))},
-		{"request of another server", message(kindRequest, cid, stranger, na(1))},
-		{"request of a server without name", message(kindRequest, cid, opt(optServerID), na(1))},
-		{"confirm at one server", message(kindConfirm, cid, sid, na(1, guest))},
-		{"confirm nothing", message(kindConfirm, cid, na(1))},
-		{"renew of no server", message(kindRenew, cid, na(1))},
-		{"rebind at one server", message(kindRebind, cid, sid, na(1))},
-		{"release at another", message(kindRelease, cid, stranger, na(1))},
-		{"decline without server", message(kindDecline, cid, na(1))},
-		{"information with addresses", message(kindInfo, cid, na(1))},
-		{"information from another", message(kindInfo, cid, stranger)},
-		{"advertise", message(kindAdvertise, cid, sid)},
-		{"reply", message(kindReply, cid, sid)},
+		{"solicit without name", message(msgSolicit, na(1))},
+		{"solicit one server", message(msgSolicit, cid, sid, na(1))},
+		{"request without name", message(msgRequest, sid, na(1))},
+		{"request of no server", message(msgRequest, cid, na(1))},
+		{"request of another server", message(msgRequest, cid, stranger, na(1))},
+		{"request of a server without name", message(msgRequest, cid, opt(optServerID), na(1))},
+		{"confirm at one server", message(msgConfirm, cid, sid, na(1, guest))},
+		{"confirm nothing", message(msgConfirm, cid, na(1))},
+		{"renew of no server", message(msgRenew, cid, na(1))},
+		{"rebind at one server", message(msgRebind, cid, sid, na(1))},
+		{"release at another", message(msgRelease, cid, stranger, na(1))},
+		{"decline without server", message(msgDecline, cid, na(1))},
+		{"information with addresses", message(msgInformation, cid, na(1))},
+		{"information from another", message(msgInformation, cid, stranger)},
+		{"advertise", message(msgAdvertise, cid, sid)},
+		{"reply", message(msgReply, cid, sid)},
 		{"reconfigure", message(10, cid, sid)},
 		{"relay", message(12, cid)},
 		{"of no type", message(0, cid)},
@@ -113,11 +113,11 @@ func TestUnanswered(t *testing.T) {
 
 // TestUnicast: a message to us alone is refused, or not heard.
 func TestUnicast(t *testing.T) {
-	for kind := byte(1); kind <= kindInfo; kind++ {
+	for kind := byte(1); kind <= msgInformation; kind++ {
 		b := newBench(t)
 		b.dst = ours
 		opts := [][]byte{cid}
-		refused := slices.Contains([]byte{kindRequest, kindRenew, kindRelease, kindDecline}, kind)
+		refused := slices.Contains([]byte{msgRequest, msgRenew, msgRelease, msgDecline}, kind)
 		if refused {
 			opts = append(opts, sid)
 		}
@@ -128,7 +128,7 @@ func TestUnicast(t *testing.T) {
 			}
 			continue
 		}
-		if d := decode(t, got); byte(d.MsgType) != kindReply || !bytes.Equal(body(t, got), responder.Unhex(t, "000d 0002 0005")) {
+		if d := decode(t, got); byte(d.MsgType) != msgReply || !bytes.Equal(body(t, got), responder.Unhex(t, "000d 0002 0005")) {
 			t.Errorf("type %d: reply %x", kind, got)
 		}
 	}
@@ -138,14 +138,14 @@ func TestNothingToGive(t *testing.T) {
 	for _, a := range []wire.Addr{{}, addr("fe80::5")} {
 		b := newBench(t)
 		b.Rules.V6.Guest = a
-		got := body(t, b.input(t, message(kindSolicit, cid, na(2))))
+		got := body(t, b.input(t, message(msgSolicit, cid, na(2))))
 		if !bytes.Equal(got, responder.Unhex(t, noAddrs)) {
 			t.Errorf("guest %v: got %x", a, got)
 		}
 	}
 	b := newBench(t)
 	b.Rules.LinkLocal6 = wire.Addr{}
-	if b.input(t, message(kindSolicit, cid)) != nil || b.Count.Drops[stats.Unanswered] != 1 {
+	if b.input(t, message(msgSolicit, cid)) != nil || b.Count.Drops[stats.Unanswered] != 1 {
 		t.Errorf("answers from nowhere; drops %v", b.Count.Drops)
 	}
 }
@@ -162,11 +162,11 @@ func TestTold(t *testing.T) {
 		msg  []byte
 		want string
 	}{
-		{"information", message(kindInfo, cid), told + searched},
-		{"request", message(kindRequest, cid, sid, na(1)), leased + told + searched},
-		{"release", message(kindRelease, cid, sid), success},
-		{"name asked for", message(kindInfo, cid, opt(optAsked, []byte{0, 23, 0, 39})), told + "0027 000e 04" + name + searched},
-		{"name sent", message(kindInfo, cid, opt(optFQDN, []byte{1, 3, 'f', 'o', 'o'})), told + "0027 000e 06" + name + searched},
+		{"information", message(msgInformation, cid), told + searched},
+		{"request", message(msgRequest, cid, sid, na(1)), leased + told + searched},
+		{"release", message(msgRelease, cid, sid), success},
+		{"name asked for", message(msgInformation, cid, opt(optORO, []byte{0, 23, 0, 39})), told + "0027 000e 04" + name + searched},
+		{"name sent", message(msgInformation, cid, opt(optFQDN, []byte{1, 3, 'f', 'o', 'o'})), told + "0027 000e 06" + name + searched},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got, want := body(t, b.input(t, c.msg)), responder.Unhex(t, c.want); !bytes.Equal(got, want) {
@@ -185,7 +185,7 @@ func TestRoom(t *testing.T) {
 	for range 20 {
 		b.conf.Search = append(b.conf.Search, label+"."+label+".example")
 	}
-	got := b.input(t, message(kindInfo, cid))
+	got := b.input(t, message(msgInformation, cid))
 	names := find(decode(t, got), optSearch)
 	if n := bytes.Count(names, []byte{60}); n != 2*9 || names[len(names)-1] != 0 {
 		t.Errorf("%d labels in %d octets", n, len(names))
@@ -194,7 +194,7 @@ func TestRoom(t *testing.T) {
 	for i := range 200 {
 		many = append(many, na(byte(i)), ta(byte(i)), na(byte(i), other, guest))
 	}
-	got = b.input(t, message(kindRenew, append(many, cid, sid)...))
+	got = b.input(t, message(msgRenew, append(many, cid, sid)...))
 	if decode(t, got); len(got) > wire.EthLen+1280 {
 		t.Errorf("%d octets", len(got))
 	}
@@ -206,18 +206,18 @@ func TestMalformed(t *testing.T) {
 		msg  []byte
 	}{
 		{"empty", nil},
-		{"cut transaction", []byte{kindSolicit, 1, 2}},
-		{"option past the end", append(message(kindSolicit, cid), 0, 14, 0, 1)},
-		{"half an option", append(message(kindSolicit, cid), 0, 14, 0)},
-		{"client without name", message(kindSolicit, opt(optClientID, []byte{0, 3}))},
-		{"client's name too long", message(kindSolicit, opt(optClientID, make([]byte, maxDUID+1)))},
-		{"association of 11", message(kindSolicit, cid, opt(optNA, make([]byte, 11)))},
-		{"temporary association of 3", message(kindSolicit, cid, opt(optTA, make([]byte, 3)))},
-		{"delegation of 11", message(kindSolicit, cid, opt(optPD, make([]byte, 11)))},
-		{"address of 23", message(kindSolicit, cid, opt(optNA, make([]byte, 12), opt(optAddr, make([]byte, 23))))},
-		{"option past an association", message(kindSolicit, cid, opt(optNA, make([]byte, 12), []byte{0, 5, 0, 24}))},
-		{"odd option request", message(kindInfo, cid, opt(optAsked, []byte{0, 23, 0}))},
-		{"name without flags", message(kindInfo, cid, opt(optFQDN))},
+		{"cut transaction", []byte{msgSolicit, 1, 2}},
+		{"option past the end", append(message(msgSolicit, cid), 0, 14, 0, 1)},
+		{"half an option", append(message(msgSolicit, cid), 0, 14, 0)},
+		{"client without name", message(msgSolicit, opt(optClientID, []byte{0, 3}))},
+		{"client's name too long", message(msgSolicit, opt(optClientID, make([]byte, maxDUID+1)))},
+		{"association of 11", message(msgSolicit, cid, opt(optIANA, make([]byte, 11)))},
+		{"temporary association of 3", message(msgSolicit, cid, opt(optIATA, make([]byte, 3)))},
+		{"delegation of 11", message(msgSolicit, cid, opt(optIAPD, make([]byte, 11)))},
+		{"address of 23", message(msgSolicit, cid, opt(optIANA, make([]byte, 12), opt(optIAAddr, make([]byte, 23))))},
+		{"option past an association", message(msgSolicit, cid, opt(optIANA, make([]byte, 12), []byte{0, 5, 0, 24}))},
+		{"odd option request", message(msgInformation, cid, opt(optORO, []byte{0, 23, 0}))},
+		{"name without flags", message(msgInformation, cid, opt(optFQDN))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
@@ -232,7 +232,7 @@ func TestSource(t *testing.T) {
 	for _, s := range []string{"2001:db8::5", "::", "ff02::1"} {
 		b := newBench(t)
 		b.src = addr(s)
-		if b.input(t, message(kindSolicit, cid)) != nil || b.Count.Drops[stats.BadSource] != 1 {
+		if b.input(t, message(msgSolicit, cid)) != nil || b.Count.Drops[stats.BadSource] != 1 {
 			t.Errorf("from %s: drops %v", s, b.Count.Drops)
 		}
 	}
@@ -240,7 +240,7 @@ func TestSource(t *testing.T) {
 
 func TestChecksum(t *testing.T) {
 	b := newBench(t)
-	b.put(message(kindSolicit, cid))
+	b.put(message(msgSolicit, cid))
 	field := b.In.Bytes()[wire.EthLen+wire.IPv6Len+6:]
 	field[0] ^= 1
 	if b.run() != nil || b.Count.Drops[stats.Malformed] != 1 {
@@ -260,11 +260,11 @@ func TestChecksum(t *testing.T) {
 func TestOff(t *testing.T) {
 	b := newBench(t)
 	b.conf.Off = true
-	if b.input(t, message(kindSolicit, cid)) != nil || b.Count.Drops != [stats.NumReasons]uint64{} {
+	if b.input(t, message(msgSolicit, cid)) != nil || b.Count.Drops != [stats.NumReasons]uint64{} {
 		t.Errorf("answers though it is off: %v", b.Count.Drops)
 	}
 	b.conf.Off, b.Rules.V6.On = false, false
-	if b.input(t, message(kindSolicit, cid)) != nil || b.Count.Drops[stats.FamilyOff] != 1 {
+	if b.input(t, message(msgSolicit, cid)) != nil || b.Count.Drops[stats.FamilyOff] != 1 {
 		t.Errorf("answers though the family is off: %v", b.Count.Drops)
 	}
 }
@@ -285,7 +285,7 @@ func TestIs(t *testing.T) {
 	} {
 		h := h
 		c.change(&h)
-		if Is(&h) != c.want {
+		if Handles(&h) != c.want {
 			t.Error(c.name)
 		}
 	}
@@ -294,7 +294,7 @@ func TestIs(t *testing.T) {
 // full is a message that needs everything, and a Config that has it.
 func full(b *bench) []byte {
 	b.conf = Config{DNS: []wire.Addr{addr("2001:db8::53")}, Search: []string{"example.org", "example.net"}, FQDN: "box.example.org"}
-	return message(kindRenew, cid, sid, na(1, other), na(2), ta(3), pd(4), opt(optFQDN, []byte{1}), opt(optRapid))
+	return message(msgRenew, cid, sid, na(1, other), na(2), ta(3), pd(4), opt(optFQDN, []byte{1}), opt(optRapidCommit))
 }
 
 func TestInputNoAlloc(t *testing.T) {
@@ -308,12 +308,12 @@ func TestInputNoAlloc(t *testing.T) {
 func FuzzInput(f *testing.F) {
 	b := newBench(f)
 	f.Add(full(b))
-	f.Add(message(kindSolicit, cid, na(1), ta(3), pd(4), opt(optRapid)))
-	f.Add(message(kindRequest, cid, sid, na(1, guest)))
-	f.Add(message(kindConfirm, cid, na(1, guest)))
-	f.Add(message(kindRebind, cid, na(1, other)))
-	f.Add(message(kindRelease, cid, sid, na(1, guest)))
-	f.Add(message(kindInfo, opt(optAsked, []byte{0, 23, 0, 39})))
+	f.Add(message(msgSolicit, cid, na(1), ta(3), pd(4), opt(optRapidCommit)))
+	f.Add(message(msgRequest, cid, sid, na(1, guest)))
+	f.Add(message(msgConfirm, cid, na(1, guest)))
+	f.Add(message(msgRebind, cid, na(1, other)))
+	f.Add(message(msgRelease, cid, sid, na(1, guest)))
+	f.Add(message(msgInformation, opt(optORO, []byte{0, 23, 0, 39})))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		if len(msg) > 4096 {
@@ -332,7 +332,7 @@ func FuzzInput(f *testing.F) {
 		if err := d.DecodeFromBytes(payload, gopacket.NilDecodeFeedback); err != nil {
 			t.Errorf("%v in %x", err, payload)
 		}
-		checkLeases(t, payload[lenHead:])
+		checkLeases(t, payload[lenHeader:])
 	})
 }
 
@@ -341,12 +341,12 @@ func checkLeases(t *testing.T, options []byte) {
 	t.Helper()
 	c := cursor{rest: options}
 	for c.next() {
-		if c.code != optNA {
+		if c.code != optIANA {
 			continue
 		}
-		in := cursor{rest: c.v[lenNA:]}
+		in := cursor{rest: c.v[lenIANA:]}
 		for in.next() {
-			if in.code == optAddr && wire.Addr6(in.v) != guest && !bytes.Equal(in.v[16:], make([]byte, 8)) {
+			if in.code == optIAAddr && wire.Addr6(in.v) != guest && !bytes.Equal(in.v[16:], make([]byte, 8)) {
 				t.Errorf("leases %x", in.v)
 			}
 		}
