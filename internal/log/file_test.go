@@ -41,7 +41,7 @@ func readAll(t *testing.T, path string) string {
 // TestFileTrim writes far more than fits, in lines of any length, and checks
 // after each that the file holds the latest lines, whole, within the limit.
 func TestFileTrim(t *testing.T) {
-	for _, limit := range []int64{MinFileSize, MinFileSize + 1, 3*moveSize + 5} {
+	for _, limit := range []int64{MinFileSize, MinFileSize + 1, 3*copySize + 5} {
 		w, path := openTemp(t, "", limit)
 		rnd := rand.New(rand.NewPCG(1, uint64(limit)))
 		var all strings.Builder
@@ -112,7 +112,7 @@ func TestFileReopen(t *testing.T) {
 
 // TestFileNoNewline checks content that is no log.
 func TestFileNoNewline(t *testing.T) {
-	w, path := openTemp(t, strings.Repeat("x", 3*moveSize), MinFileSize)
+	w, path := openTemp(t, strings.Repeat("x", 3*copySize), MinFileSize)
 	if err := w.append([]byte("line\n")); err != nil {
 		t.Fatal(err)
 	}

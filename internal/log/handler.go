@@ -15,7 +15,7 @@ type textHandler struct {
 	c *core
 	// attrs is the text of attributes given to WithAttrs.
 	attrs []byte
-	// prefix is put before keys: the open groups, each with a dot.
+	// prefix precedes keys: the open groups, each followed by a dot.
 	prefix string
 }
 
@@ -52,7 +52,7 @@ func (h *textHandler) WithGroup(name string) slog.Handler {
 	return &textHandler{c: h.c, attrs: h.attrs, prefix: h.prefix + name + "."}
 }
 
-// appendAttr appends " key=value", groups flattened.
+// appendAttr appends " key=value"; a group's keys are prefixed by its name.
 func appendAttr(b []byte, prefix string, a slog.Attr) []byte {
 	v := a.Value.Resolve()
 	if v.Kind() == slog.KindGroup {
@@ -88,7 +88,7 @@ func appendValue(b []byte, s string) []byte {
 	return strconv.AppendQuote(b, s)
 }
 
-// appendClean appends s with whatever could forge a line or drive a terminal
+// appendClean appends s, with what could forge a line or control a terminal
 // escaped.
 func appendClean(b []byte, s string) []byte {
 	for _, r := range s {
@@ -114,8 +114,8 @@ type jsonHandler struct {
 	enc slog.Handler
 }
 
-// jsonOptions lets any level through, for the core has the threshold, and
-// names ours. Time is UTC, for the rules of local time may not be within reach.
+// jsonOptions lets all levels pass, since core has the threshold, and names them
+// as we do. Time is UTC, since the zone file may be out of reach.
 func jsonOptions() *slog.HandlerOptions {
 	return &slog.HandlerOptions{
 		Level: slog.Level(-1 << 30),

@@ -9,28 +9,26 @@ import (
 
 // Rate of lines per key, for what a peer can trigger.
 const (
-	// limitBurst is how many lines pass at once.
+	// limitBurst is how many lines may be logged at once.
 	limitBurst = 10
-	// limitEvery is the time after which one more passes.
+	// limitEvery is the time after which one more may be.
 	limitEvery = time.Second
 )
 
 // Limited logs at a limited rate: limitBurst lines at once, then one per
-// limitEvery. The first line after a gap tells how many were left out. It is
-// safe for use by several goroutines, shards included: [Limited.Allow] neither
-// locks nor allocates.
+// limitEvery. The first line after a gap says how many were omitted. It is safe
+// for concurrent use, by shards too: [Limited.Allow] neither locks nor allocates.
 type Limited struct {
 	l   *Log
 	now func() int64 // nanoseconds since some start
-	// next is when the bucket would be full again, in now's time: a line
-	// costs limitEvery, and the debt never exceeds limitBurst of them.
+	// next is when the token bucket is full again, on now's clock: a line
+	// costs limitEvery, and next is at most limitBurst lines ahead.
 	next    atomic.Int64
 	omitted atomic.Uint64
 }
 
-// Limited returns the limiter of a key, the same for the same key. Keys are
-// fixed strings of the program, never made from input. Callers keep what they
-// get.
+// Limited returns the limiter of a key, always the same one. Keys are constants,
+// never made from input: limiters are kept for ever.
 func (l *Log) Limited(key string) *Limited {
 	l.limMu.Lock()
 	defer l.limMu.Unlock()
@@ -42,9 +40,8 @@ func (l *Log) Limited(key string) *Limited {
 	return m
 }
 
-// Allow takes a place for one line, and tells whether there was one. Whoever
-// gets one logs by [Limited.Emit]; asking first spares making up a line that
-// is then left out.
+// Allow reports whether a line may be logged now. If so, the caller logs one with
+// [Limited.Emit]; this saves composing lines that would be omitted.
 func (m *Limited) Allow() bool {
 	now := m.now()
 	for {

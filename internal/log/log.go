@@ -1,18 +1,15 @@
-// Package log is what the product says, by log/slog: plain lines on standard
-// error, the system logger, a log file of limited size, or several of them.
+// Package log writes log/slog records to standard error, the system logger, a log
+// file of limited size, or several of them.
 //
-// It owns its destinations. All of them are open before the sandbox closes:
-// afterwards neither /dev/log nor the log file's path can be reached, so a
-// destination that fails later is given up silently, line by line, and never
-// opened again. Writing needs no system call but write, pread64, pwrite64 and
+// It owns its destinations. All of them are open before the engine enters its
+// sandbox: after that neither /dev/log nor the log file's path can be reached, so
+// lines that a destination does not take are lost, and it is never reopened.
+// Writing needs no system calls but write, fstat, flock, pread64, pwrite64 and
 // ftruncate.
 //
-// A [Log] is safe for use by several goroutines. It takes a mutex and it
-// allocates: the packet path counts (package stats) instead of logging, and
-// what a guest can trigger elsewhere goes through [Log.Limited].
-//
-// One process at a time writes a log file; the launcher lets go of it before
-// the engine starts.
+// A [Log] is safe for concurrent use. It takes a mutex and allocates: the packet
+// path counts (package stats) instead of logging, and what a guest can trigger
+// elsewhere goes through [Log.Limited].
 package log
 
 import (
@@ -24,7 +21,7 @@ import (
 	"time"
 )
 
-// Levels beside those of log/slog.
+// Levels in addition to those of log/slog.
 const (
 	// LevelTrace is for single packets.
 	LevelTrace = slog.LevelDebug - 4
@@ -32,18 +29,18 @@ const (
 	LevelQuiet = slog.LevelWarn
 )
 
-// Options say where lines go, and which. A nil destination is none.
+// Options say what is logged, and where. A nil destination is not used.
 type Options struct {
-	// Level is the lowest one to be written.
+	// Level is the lowest level that is logged.
 	Level slog.Level
 	// JSON writes one object per line instead of text.
 	JSON bool
-	// Stderr takes plain lines; at LevelTrace and slog.LevelDebug each
-	// starts with the seconds since New.
+	// Stderr gets plain lines; with Level at LevelTrace or slog.LevelDebug
+	// each starts with the seconds since New.
 	Stderr io.Writer
-	// File takes lines with time and level.
+	// File gets lines with time and level.
 	File *File
-	// Syslog takes datagrams.
+	// Syslog gets datagrams.
 	Syslog *Syslog
 }
 
@@ -56,21 +53,21 @@ type Log struct {
 	limits map[string]*Limited
 }
 
-// core is what all handlers of one Log share.
+// core is shared by all handlers of a Log.
 type core struct {
 	level slog.Level
 	json  bool
 	start time.Time
-	// mu guards all that follows.
+	// mu guards the fields below.
 	mu     sync.Mutex
-	body   bytes.Buffer // the record at hand, without a newline
-	line   []byte       // the line at hand, as a destination wants it
+	body   bytes.Buffer // the current record, without a newline
+	line   []byte       // the current line, in the form of one destination
 	stderr io.Writer
 	file   *File
 	syslog *Syslog
 }
 
-// New makes a Log and takes over the destinations in o, but for Stderr.
+// New makes a Log, which owns the destinations in o, except Stderr.
 func New(o Options) *Log {
 	c := &core{
 		level:  o.Level,
@@ -95,16 +92,16 @@ func (l *Log) Trace(msg string, args ...any) {
 	l.Log(context.Background(), LevelTrace, msg, args...)
 }
 
-// DropStderr stops writing to standard error, as a daemon does once it works
-// in the background.
+// DropStderr stops logging to standard error, for a daemon that goes to the
+// background.
 func (l *Log) DropStderr() {
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()
 	l.c.stderr = nil
 }
 
-// Close closes file and system logger. What is logged afterwards is lost, but
-// for standard error.
+// Close closes the log file and the connection to the system logger. Later records
+// go to standard error only.
 func (l *Log) Close() error {
 	c := l.c
 	c.mu.Lock()
@@ -122,11 +119,11 @@ func (l *Log) Close() error {
 	return first
 }
 
-// emit writes c.body to each destination. The caller holds mu. Errors have
-// nowhere to go.
+// emit writes c.body to each destination. The caller holds mu. There is nowhere to
+// report errors.
 func (c *core) emit(t time.Time, level slog.Level) {
 	body := bytes.TrimSuffix(c.body.Bytes(), []byte("\n"))
-	if t.IsZero() { // a record made by hand
+	if t.IsZero() { // the Record was not made by a Logger
 		t = time.Now()
 	}
 	if c.stderr != nil {
@@ -153,7 +150,7 @@ func (c *core) emit(t time.Time, level slog.Level) {
 	}
 }
 
-// fileTime is how lines of a log file start.
+// fileTime is the time format of a log file, UTC.
 const fileTime = "2006-01-02T15:04:05.000Z "
 
 // levelName is the name of the nearest level at or below l.

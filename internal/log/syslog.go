@@ -21,17 +21,17 @@ const (
 	severityDebug   = 7
 )
 
-// Syslog is a connection to the system logger, owned by one Log, which
-// serialises its use. It outlives the socket's path, but not the logger: when
-// that is restarted, lines are lost.
+// Syslog is a connection to the system logger, owned by one Log, which serialises
+// its use. It does not need the socket's path once connected, but when the logger
+// is restarted, lines are lost.
 type Syslog struct {
 	conn *net.UnixConn
 	raw  syscall.RawConn
 	tag  string
 }
 
-// DialSyslog connects to the logger at path, usually [SyslogPath]. Lines name
-// program and pid, the latter as the caller of the program knows it.
+// DialSyslog connects to the logger at path, usually [SyslogPath]. Lines are tagged
+// with program and pid.
 func DialSyslog(path, program string, pid int) (*Syslog, error) {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -42,8 +42,8 @@ func DialSyslog(path, program string, pid int) (*Syslog, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("connect to system logger: %w", err)
 	}
-	// The header has local time, whose rules Go reads from a file at first
-	// use: now, while there are files.
+	// The header has local time, whose zone file Go reads at first use: that
+	// must be before the sandbox.
 	_ = time.Now().Local().String()
 	return &Syslog{conn: conn, raw: raw, tag: program + "[" + strconv.Itoa(pid) + "]: "}, nil
 }
@@ -74,8 +74,7 @@ func severity(l slog.Level) int64 {
 	return severityDebug
 }
 
-// send sends one datagram without ever waiting: a logger that does not keep
-// up must not hold us up.
+// send sends one datagram without blocking: a slow logger must not hold us up.
 func (s *Syslog) send(line []byte) error {
 	var sent error
 	err := s.raw.Write(func(fd uintptr) bool {
