@@ -322,6 +322,7 @@ func TestOutboundSourceOfAnotherHost(t *testing.T) {
 
 // TestOutboundSource binds sockets to another address of the host, and to its interface.
 func TestOutboundSource(t *testing.T) {
+	need(t, "ping")
 	b := newBed(t)
 	onHost(t, b, "addr", "add", otherIP4+"/24", "dev", bed.Link)
 	onHost(t, b, "-6", "addr", "add", otherIP6+"/64", "dev", bed.Link, "nodad", "preferred_lft", "0")
@@ -338,6 +339,12 @@ func TestOutboundSource(t *testing.T) {
 		if a := ask(t, s, network, at(bed.GatewayIP4, 7001)); a.localIP() != "127.0.0.1" {
 			t.Errorf("%s to the host's loopback: %+v", network, a)
 		}
+	}
+	// Of echo replies only those that go to the other address arrive.
+	asRoot(t, b.Remote, "ip", "route", "add", "blackhole", bed.HostIP4)
+	asRoot(t, b.Remote, "ip", "-6", "route", "add", "blackhole", bed.HostIP6)
+	for _, ip := range []string{bed.RemoteIP4, bed.RemoteIP6} {
+		wants(t, "ping", run(t, s, "ping", "-n", "-c", "1", "-w", "30", ip), " 1 received")
 	}
 }
 
