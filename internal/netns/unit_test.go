@@ -429,45 +429,61 @@ func TestEngineDiesBeforeHandover(t *testing.T) {
 	}
 }
 
-// The engine's end is heard of before the holder's, which came first: nothing
-// more is waited for, and the status is the command's.
-func TestEngineEndHeardFirst(t *testing.T) {
-	ended := func(status string) *child {
-		conn, theirs, err := sys.ConnPair()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		s := sys.NewScript(theirs)
-		s.Exec("execute", "/bin/sh", []string{"sh", "-c", "exit " + status}, nil)
-		pid, err := s.Start(0)
-		sys.Close(theirs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &child{pid: pid, conn: conn, script: s}
-		if _, _, err := conn.Recv(make([]byte, 1)); !errors.Is(err, io.EOF) {
-			t.Fatalf("%v, want its end", err)
-		}
-		return c
-	}
-	r := &run{Launcher: &Launcher{Stderr: io.Discard}, target: newTarget(), ready: true, holder: ended("7"), engine: ended("0")}
-	r.events = make(chan event, 1)
-	engine := r.engine
-	r.events <- event{from: engine, err: io.EOF} // for who waits once more
-	pidfd, err := sys.PidfdOpen(r.holder.pid)
+// endedChild is a child that has executed argv, if it could, and has ended. It
+// is to be reaped, and its words are to be heard.
+func endedChild(t *testing.T, label string, argv ...string) *child {
+	t.Helper()
+	conn, theirs, err := sys.ConnPair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := os.NewFile(uintptr(pidfd), "holder")
-	sys.AwaitPidfd(f)
-	f.Close()
-	status, done := r.onEvent(event{from: engine, err: io.EOF})
-	if status != 7 || !done || r.complained {
-		t.Errorf("status %d, done %v, complained %v; want 7 without a complaint", status, done, r.complained)
+	t.Cleanup(func() { conn.Close() })
+	s := sys.NewScript(theirs)
+	s.Exec(label, argv[0], argv, nil)
+	pid, err := s.Start(0)
+	sys.Close(theirs)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if engine.pid != 0 || len(r.events) != 1 {
-		t.Errorf("engine %d is there still, or has been waited for twice", engine.pid)
+	pidfd, err := sys.PidfdOpen(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(pidfd), label)
+	defer f.Close()
+	sys.AwaitPidfd(f)
+	return &child{pid: pid, conn: conn, script: s}
+}
+
+// The engine's end is heard of before the holder's, which came first: the status
+// is the command's, and what the holder said of one that could not be executed
+// is not lost. The engine is not waited for once more.
+func TestEngineEndHeardFirst(t *testing.T) {
+	for _, c := range []struct {
+		argv   []string
+		status int
+		said   string
+	}{
+		{[]string{"/bin/sh", "-c", "exit 7"}, 7, ""},
+		{[]string{"/nonexistent/x"}, statusNotFound, "pasta: x: no such file or directory\n"},
+	} {
+		var said strings.Builder
+		engine := endedChild(t, "execute the engine", "/bin/true")
+		r := &run{
+			Launcher: &Launcher{Config: &conf.Config{Program: "pasta"}, Stderr: &said}, command: &command{argv: []string{"x"}},
+			target: newTarget(), ready: true, commandFD: -1,
+			holder: endedChild(t, execCommand, c.argv...), engine: engine, events: make(chan event),
+		}
+		if status, done := r.onEvent(event{from: engine, err: io.EOF}); done {
+			t.Fatalf("status %d before the holder was heard", status)
+		}
+		go r.listen(r.holder)
+		if status := r.wait(); status != c.status || said.String() != c.said {
+			t.Errorf("%v: status %d, %q, want %d, %q", c.argv, status, said.String(), c.status, c.said)
+		}
+		if engine.pid != 0 {
+			t.Errorf("engine %d is there still", engine.pid)
+		}
 	}
 }
 

@@ -166,12 +166,13 @@ func (r *run) onHolderEnd() (int, bool) {
 }
 
 // onEngineEnd ends us: without an engine there is no network. The engine
-// watches the holder too, so it may end first when the command has ended.
+// watches the holder too, so it may be heard first when the command has ended:
+// then the holder's last words and its end are still to come.
 func (r *run) onEngineEnd() (int, bool) {
 	ws := r.engine.reap()
 	r.engine = nil // so that stop does not wait for what has been heard
 	if r.holder != nil && sys.HasEnded(r.holder.pid) {
-		return r.onHolderEnd()
+		return 0, false
 	}
 	code := status(ws)
 	if r.command != nil || !r.ready {
