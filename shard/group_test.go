@@ -117,7 +117,7 @@ func TestFullHandOff(t *testing.T) {
 	pass := func() {
 		f := from.env.Pool.Get()
 		f.H.Proto = wire.ProtoTCP
-		if !from.env.Elsewhere(f, hash) {
+		if !from.env.HandToOwner(f, hash) {
 			t.Fatal("the frame is not another's")
 		}
 	}

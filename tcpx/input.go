@@ -58,7 +58,7 @@ func (t *TCP) input(f *ring.Frame) (kept bool) {
 
 // inClosed handles a segment of no flow in this shard.
 func (t *TCP) inClosed(f *ring.Frame, key *flow.Key, hash uint64) (kept bool) {
-	if t.env.Elsewhere(f, hash) {
+	if t.env.HandToOwner(f, hash) {
 		return true
 	}
 	s := readSegment(f.Bytes(), &f.H)

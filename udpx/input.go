@@ -1,7 +1,6 @@
 package udpx
 
 import (
-	"penne/internal/fwd"
 	"penne/internal/stats"
 	"penne/internal/sys"
 	"penne/internal/wire"
@@ -72,14 +71,14 @@ func (u *UDP) find(f *ring.Frame) int32 {
 
 // seek finds f's flow elsewhere, or makes it.
 func (u *UDP) seek(f *ring.Frame, key *flow.Key, hash uint64) int32 {
-	if u.env.Elsewhere(f, hash) {
+	if u.env.HandToOwner(f, hash) {
 		return -1
 	}
 	asked, askedHash := u.question(key)
 	if slot := u.asked.find(&asked, askedHash); slot >= 0 {
 		return slot
 	}
-	if u.env.Elsewhere(f, askedHash) {
+	if u.env.HandToOwner(f, askedHash) {
 		return -1
 	}
 	return u.open(f, key, hash)
@@ -199,16 +198,12 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 
 // bindOut binds the socket of a flow that starts in the guest.
 func (u *UDP) bindOut(r *record, key *flow.Key) sys.Errno {
-	b := binding{fd: r.fd, guest: key.GuestPort, v6: !r.peer.Is4()}
-	alone := u.twin(key, &r.peer)
-	b.addr = wire.Unspecified(!b.v6)
-	if out := u.env.Rules.Of(&r.peer); !r.peer.IsLoopback() {
-		if errno := outbound(&b, out); errno != 0 {
-			return errno
-		}
-		b.scope = u.env.Rules.ScopeOf(&b.addr)
+	addr, ok := u.env.Source(r.fd, &r.peer)
+	if !ok {
+		return sys.ENETUNREACH
 	}
-	if alone {
+	b := binding{fd: r.fd, addr: addr, scope: u.env.Rules.ScopeOf(&addr), guest: key.GuestPort, v6: !r.peer.Is4()}
+	if u.sameHostPeer(key, &r.peer) {
 		return b.bind(0)
 	}
 	b.tag = u.tagOf(key)
@@ -223,10 +218,10 @@ func (u *UDP) tagOf(key *flow.Key) uint32 {
 	return tagOf(u.table.Hash(&side), key.GuestPort)
 }
 
-// twin tells whether the guest's port has a flow to the same peer under another
-// name already, say to a resolver's own address and to the one it is forwarded
-// from. On the host they would be the same flow if they shared a port.
-func (u *UDP) twin(key *flow.Key, peer *wire.Addr) bool {
+// sameHostPeer tells whether the guest's port has a flow to the same peer under
+// another address already, say to a resolver's own and to the one it is forwarded
+// from. With a port in common they would be the same flow on the host.
+func (u *UDP) sameHostPeer(key *flow.Key, peer *wire.Addr) bool {
 	fam := u.env.Rules.Of(&key.Remote)
 	for _, name := range [...]wire.Addr{*peer, fam.HostLoopback, fam.GuestMap, fam.DNSForward} {
 		if name == key.Remote || name.IsZero() {
@@ -239,20 +234,6 @@ func (u *UDP) twin(key *flow.Key, peer *wire.Addr) bool {
 		}
 	}
 	return false
-}
-
-// outbound applies --outbound and --outbound-if to a binding.
-func outbound(b *binding, out *fwd.Family) sys.Errno {
-	if !out.Bind.IsZero() {
-		b.addr = out.Bind
-	}
-	if out.BindIf == "" {
-		return 0
-	}
-	if err := sys.BindToDevice(b.fd, out.BindIf); err != nil {
-		return sys.ENETUNREACH
-	}
-	return 0
 }
 
 // begin completes a flow whose socket is connected.

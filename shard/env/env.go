@@ -1,6 +1,7 @@
-// Package env is what a shard lends to its translators and responders: its
-// memory, its epoll instance, its clock and the rules of the moment. An Env is
-// owned by one shard; nothing in it may be used from another thread.
+// Package env is what a shard shares with its translators and responders: its
+// memory, its epoll instance, its clock, the address rules in force. An Env is used
+// by its shard's thread only; Guest, Directory and Seed point to what all shards
+// share.
 package env
 
 import (
@@ -11,18 +12,18 @@ import (
 	"penne/shard/flow"
 )
 
-// Env is handed to each translator when it is made. The shard writes Now and
-// Rules between passes of its loop; the rest never changes.
+// Env is given to each translator when it is made. The shard writes Now and Rules
+// between passes of its loop; the other fields never change.
 type Env struct {
 	// Shard is the shard's number, from 0.
 	Shard uint8
-	// Now is the clock at the start of this pass (sys.Now, nanoseconds).
+	// Now is the time at the start of this pass (sys.Now, nanoseconds).
 	Now int64
-	// Rules are the address rules in force; swapped whole.
+	// Rules are the address rules in force; replaced, never changed.
 	Rules *fwd.Rules
-	// Guest is what has been seen of the guest, shared by all shards.
+	// Guest is what has been learned of the guest, by all shards.
 	Guest *fwd.Guest
-	// Epoll takes the translators' sockets; tokens are flow.Token.
+	// Epoll watches the translators' sockets; the data is a flow.Token.
 	Epoll *sys.Epoll
 	// Pool is where frames from the tap come from and go back to.
 	Pool *ring.Pool
@@ -30,19 +31,19 @@ type Env struct {
 	Out *ring.Out
 	// Count are the shard's counters.
 	Count *stats.Counters
-	// Seed keys the flow hash, the same for all shards.
+	// Seed is the flow hash's key.
 	Seed *flow.Seed
-	// Directory names the owners of flows; nil with a single shard.
+	// Directory tells the owners of flows; nil with a single shard.
 	Directory *flow.Directory
-	// HandOff passes a frame to the shard that owns its flow, frame and
-	// all; a full ring drops and counts it. Never called for a frame that
-	// was handed on already (Frame.Handed). Nil with a single shard.
+	// HandOff gives a frame to the shard that owns its flow, or drops and
+	// counts it if the ring to that shard is full. Not for frames that were
+	// handed off before (Frame.Handed). Nil with a single shard.
 	HandOff func(f *ring.Frame, owner uint8)
 }
 
-// Elsewhere hands f on if its flow, which the caller does not have, belongs to
-// another shard, and tells whether it did; f is then no longer the caller's.
-func (e *Env) Elsewhere(f *ring.Frame, hash uint64) bool {
+// HandToOwner hands f, whose flow the caller does not have, to the shard that has
+// it. It returns false, and f stays the caller's, if no other shard has.
+func (e *Env) HandToOwner(f *ring.Frame, hash uint64) bool {
 	if e.Directory == nil || f.Handed {
 		return false
 	}
@@ -54,9 +55,10 @@ func (e *Env) Elsewhere(f *ring.Frame, hash uint64) bool {
 	return true
 }
 
-// Claim registers a flow that the caller is about to make for the frame f (nil
-// for a flow that starts on the host). It returns false if another shard was
-// first; f has then been handed to it, or dropped if it was handed on before.
+// Claim registers the flow that the caller is about to make for the frame f (nil
+// for a flow that starts on the host). It returns false if another shard has
+// claimed the flow: f was then handed to that one, or dropped if it was handed off
+// before.
 func (e *Env) Claim(f *ring.Frame, hash uint64) bool {
 	if e.Directory == nil {
 		return true

@@ -5,23 +5,35 @@ import (
 	"penne/internal/wire"
 )
 
-// BindSource gives fd, a stream socket of the host that is to connect to to, the
-// source that the options ask for. Loopback is reached from loopback only.
-func (e *Env) BindSource(fd int, to *wire.Addr) sys.Errno {
-	r := e.Rules.Of(to)
+// Source applies --outbound and --outbound-if to fd, a socket that is to connect to
+// to: it binds fd to the interface, and returns the address that is to be bound,
+// unspecified if any will do. Loopback destinations are reached from any source. It
+// returns false if there is no such interface.
+func (e *Env) Source(fd int, to *wire.Addr) (addr wire.Addr, ok bool) {
+	addr = wire.Unspecified(to.Is4())
 	if to.IsLoopback() {
-		return 0
+		return addr, true
 	}
-	if r.BindIf != "" && sys.BindToDevice(fd, r.BindIf) != nil {
+	r := e.Rules.Of(to)
+	if !r.Bind.IsZero() {
+		addr = r.Bind
+	}
+	return addr, r.BindIf == "" || sys.BindToDevice(fd, r.BindIf) == nil
+}
+
+// BindSource binds fd, a stream socket that is to connect to to, as Source says.
+func (e *Env) BindSource(fd int, to *wire.Addr) sys.Errno {
+	addr, ok := e.Source(fd, to)
+	if !ok {
 		return sys.EADDRNOTAVAIL
 	}
-	if r.Bind.IsZero() {
+	if addr.IsUnspecified() {
 		return 0
 	}
-	// The port is chosen with the destination in mind, so that more than one
-	// range of ports' worth of connections is possible.
+	// Connect chooses the port then, unique for its destination only, so that
+	// there can be more connections than ephemeral ports.
 	sys.SetInt(fd, sys.IPPROTO_IP, sys.IP_BIND_ADDRESS_NO_PORT, 1)
 	var sa sys.Sockaddr
-	sa.SetInet((*[16]byte)(&r.Bind), r.Bind.Is4(), 0, e.Rules.ScopeOf(&r.Bind))
+	sa.SetInet((*[16]byte)(&addr), addr.Is4(), 0, e.Rules.ScopeOf(&addr))
 	return sys.Bind(fd, &sa)
 }

@@ -5,34 +5,33 @@ import (
 	"sync/atomic"
 )
 
-// Directory tells every shard which shard owns a flow. It is shared, and
-// touched only when a flow is made, ends, or is not found where its frame came
-// in; never for the packets of a flow that is where it should be.
+// Directory tells which shard owns a flow. All shards share it. It is used when a
+// flow is made or ends, and when a frame's flow is not in the shard that received
+// the frame; never otherwise.
 //
 // It maps 56 bits of the key's hash to a shard, in buckets of one cache line:
 // a lock word and seven entries. What does not fit into its bucket goes to a
-// common list, which has room for all: a flow that was left out would be
-// unknown to the shard that its frames come to, which would refuse them. Two
-// flows that share those bits are taken for one (chance 2^-56 a pair): a frame
-// of the second then goes to the wrong shard, which handles it itself, since a
-// frame is handed on only once.
+// spill list, which has room for all: the shard that gets the frames of a flow
+// that is missing here would refuse them. Two flows that share those bits are
+// taken for one (probability 2^-56 a pair): a frame of the second may go to the
+// wrong shard, which handles it itself, since a frame is handed off only once.
 //
 // All methods are safe for concurrent use and do not allocate.
 type Directory struct {
 	buckets []bucket
 
-	// spill holds the entries that full buckets had no place for; only the
-	// first spillEnd were ever used. An entry stays where it is until it is
+	// spill holds the entries that did not fit into their bucket; only the
+	// first spillEnd were ever used. An entry does not move until it is
 	// released.
 	spill    []atomic.Uint64
-	spillEnd word
+	spillEnd lockedCount
 }
 
 const bucketEntries = 7
 
 type bucket struct {
-	// lock also counts the bucket's entries in the spill list.
-	lock  word
+	// lock counts the bucket's entries in the spill list.
+	lock  lockedCount
 	entry [bucketEntries]atomic.Uint64 // hash's upper 56 bits | shard+1; 0: empty
 }
 
@@ -46,7 +45,8 @@ func NewDirectory(flows int) *Directory {
 	return &Directory{buckets: make([]bucket, n), spill: make([]atomic.Uint64, flows)}
 }
 
-const dirTag = ^uint64(0xff)
+// claimHashMask is the part of an entry that comes from the hash.
+const claimHashMask = ^uint64(0xff)
 
 func (d *Directory) bucket(hash uint64) *bucket { return &d.buckets[hash%uint64(len(d.buckets))] }
 
@@ -60,7 +60,7 @@ func (d *Directory) Claim(hash uint64, shard uint8) uint8 {
 	if owner, ok := d.Owner(hash); ok {
 		return owner
 	}
-	claim := hash&dirTag | uint64(shard+1)
+	claim := hash&claimHashMask | uint64(shard+1)
 	for i := range b.entry {
 		if b.entry[i].Load() == 0 {
 			b.entry[i].Store(claim)
@@ -73,8 +73,8 @@ func (d *Directory) Claim(hash uint64, shard uint8) uint8 {
 	return shard
 }
 
-// addSpill puts an entry into the lowest free place of the spill list. That
-// there is none cannot be with no more flows than NewDirectory was told of.
+// addSpill puts an entry into the first free element of the spill list. There is
+// one unless there are more flows than NewDirectory was told of.
 func (d *Directory) addSpill(claim uint64) bool {
 	end := d.spillEnd.acquire()
 	defer func() { d.spillEnd.release(end) }()
@@ -88,12 +88,12 @@ func (d *Directory) addSpill(claim uint64) bool {
 	return false
 }
 
-// Release ends shard's claim; without one it does nothing.
+// Release ends shard's claim of the flow; without one it does nothing.
 func (d *Directory) Release(hash uint64, shard uint8) {
 	b := d.bucket(hash)
 	spilled := b.lock.acquire()
 	defer func() { b.lock.release(spilled) }()
-	claim := hash&dirTag | uint64(shard+1)
+	claim := hash&claimHashMask | uint64(shard+1)
 	switch {
 	case remove(b.entry[:], claim):
 	case spilled > 0 && remove(d.spilled(), claim):
@@ -101,7 +101,7 @@ func (d *Directory) Release(hash uint64, shard uint8) {
 	}
 }
 
-// remove empties the place of an entry, and tells whether there was one.
+// remove clears entry, and tells whether it was among entries.
 func remove(entries []atomic.Uint64, entry uint64) bool {
 	for i := range entries {
 		if entries[i].CompareAndSwap(entry, 0) {
@@ -123,7 +123,7 @@ func (d *Directory) Owner(hash uint64) (shard uint8, ok bool) {
 
 func owner(entries []atomic.Uint64, hash uint64) (shard uint8, ok bool) {
 	for i := range entries {
-		if e := entries[i].Load(); e != 0 && e&dirTag == hash&dirTag {
+		if e := entries[i].Load(); e != 0 && e&claimHashMask == hash&claimHashMask {
 			return uint8(e) - 1, true
 		}
 	}
@@ -133,12 +133,12 @@ func owner(entries []atomic.Uint64, hash uint64) (shard uint8, ok bool) {
 // spilled is the part of the spill list that was ever used.
 func (d *Directory) spilled() []atomic.Uint64 { return d.spill[:d.spillEnd.count()] }
 
-// word is a lock in its lowest bit and a number, guarded by it, above.
-type word struct{ v atomic.Uint64 }
+// lockedCount is a spin lock, its lowest bit, and the count that it guards.
+type lockedCount struct{ v atomic.Uint64 }
 
-// acquire takes the lock and returns the number. Its holder is a few loads from
-// letting go; it yields in case the holder was preempted.
-func (w *word) acquire() (n uint64) {
+// acquire takes the lock and returns the count. The lock is held for a few loads
+// only; acquire yields in case the holder was preempted.
+func (w *lockedCount) acquire() (n uint64) {
 	for {
 		if v := w.v.Load(); v&1 == 0 && w.v.CompareAndSwap(v, v|1) {
 			return v >> 1
@@ -147,8 +147,8 @@ func (w *word) acquire() (n uint64) {
 	}
 }
 
-// release sets the number and lets go of the lock.
-func (w *word) release(n uint64) { w.v.Store(n << 1) }
+// release sets the count and releases the lock.
+func (w *lockedCount) release(n uint64) { w.v.Store(n << 1) }
 
-// count reads the number without the lock.
-func (w *word) count() uint64 { return w.v.Load() >> 1 }
+// count reads the count without the lock.
+func (w *lockedCount) count() uint64 { return w.v.Load() >> 1 }

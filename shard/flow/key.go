@@ -1,10 +1,3 @@
-// Package flow keeps the flows of one shard: a fixed-size hashed index over
-// dense records, and the directory that tells one shard which other one owns a
-// flow. It does no I/O and allocates only when it is made.
-//
-// The index finds a slot number for a key; the translators keep their records
-// in arrays of their own under that number. Lowest free slots are given out
-// first, so that memory is touched in proportion to the flows that exist.
 package flow
 
 import (
@@ -15,7 +8,7 @@ import (
 	"penne/internal/wire"
 )
 
-// Key names a flow as the guest sees it.
+// Key identifies a flow: addresses, ports and protocol as the guest sees them.
 type Key struct {
 	Guest, Remote         wire.Addr
 	GuestPort, RemotePort uint16 // the identifier and 0 for an ICMP echo
@@ -28,8 +21,8 @@ func KeyOf(h *wire.Headers) Key {
 	return Key{Guest: h.Src, Remote: h.Dst, GuestPort: h.SrcPort, RemotePort: h.DstPort, Proto: h.Proto}
 }
 
-// Seed keys the hash, so that a guest cannot choose colliding flows. All
-// shards of a process share one seed, since they share the directory.
+// Seed is the key of the hash, so that a guest cannot choose flows that collide.
+// All shards share one, since they share the directory.
 type Seed [2]uint64
 
 // NewSeed draws a random seed.
@@ -74,38 +67,3 @@ func sipRound(v0, v1, v2, v3 uint64) (uint64, uint64, uint64, uint64) {
 	v2 = bits.RotateLeft64(v2, 32)
 	return v0, v1, v2, v3
 }
-
-// Kind says which part of a shard a readiness token belongs to.
-type Kind uint8
-
-// Kinds of token.
-const (
-	KindTap Kind = iota
-	KindWake
-	KindTCP
-	KindUDP
-	KindPing
-	KindListenTCP
-	KindListenUDP
-	KindSplice
-	KindRelayUDP
-)
-
-// Token is what a descriptor is registered with in a shard's epoll: the kind,
-// the slot of its record, and the low 24 bits of the slot's generation, so
-// that an event for a flow that has ended is told from one for its successor.
-type Token uint64
-
-// NewToken packs a token.
-func NewToken(k Kind, gen uint32, slot int32) Token {
-	return Token(uint64(k)<<56 | uint64(gen&0xffffff)<<32 | uint64(uint32(slot)))
-}
-
-// Kind is the part of the shard the token belongs to.
-func (t Token) Kind() Kind { return Kind(t >> 56) }
-
-// Slot is the record's number.
-func (t Token) Slot() int32 { return int32(uint32(t)) }
-
-// Gen is the low 24 bits of the generation the slot had.
-func (t Token) Gen() uint32 { return uint32(t>>32) & 0xffffff }

@@ -2,12 +2,11 @@ package flow
 
 import "math/bits"
 
-// Slots gives out the numbers 0 to n-1, the lowest free one first, so that the
-// records they stand for are touched in proportion to how many are in use. One
-// owner, no allocation after NewSlots.
+// Slots gives out the numbers 0 to n-1, lowest free one first. One owner, no
+// allocation after NewSlots.
 //
-// It is a bitmap of free numbers with two summaries above it: a bit of an upper
-// level is set where the word below holds a free number.
+// It is a bitmap of free numbers with two summary levels above it: a bit there is
+// set if the word below has a bit set.
 type Slots struct{ level [3][]uint64 }
 
 // NewSlots makes a set of n numbers, all free; n is at least 1.
@@ -27,7 +26,7 @@ func NewSlots(n int) Slots {
 	return s
 }
 
-// Take returns the lowest free number, now in use, or -1.
+// Take takes the lowest free number into use and returns it, or -1 if none is free.
 func (s *Slots) Take() int32 {
 	for top, w := range s.level[2] {
 		if w == 0 {

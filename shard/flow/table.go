@@ -2,12 +2,13 @@ package flow
 
 import "math/bits"
 
-// Table is the flow index of one shard and one translator. One owner, no
-// locks, no allocation after New.
+// Table maps keys to slots, for one translator of one shard. One owner, no locks,
+// no allocation after NewTable.
 //
-// The index is open-addressed with linear probing at half load; an entry packs
-// the upper half of the hash with slot+1, so that a probe touches a key only
-// when it very likely matches. Deletion shifts back, leaving no tombstones.
+// It is a hash table with open addressing and linear probing, at most half full. An
+// entry packs the upper half of the hash with slot+1, so that a probe reads a key
+// only when it very likely matches. Deletion shifts entries back and leaves no
+// tombstones.
 type Table struct {
 	seed  *Seed
 	index []uint64
@@ -66,7 +67,7 @@ func (t *Table) Insert(k *Key, hash uint64) int32 {
 	return slot
 }
 
-// Remove ends the flow at slot, which must be in use, and its generation.
+// Remove frees slot, which must be in use, and begins its next generation.
 func (t *Table) Remove(slot int32) {
 	i := t.hash[slot] & t.mask
 	for uint32(t.index[i]) != uint32(slot+1) {
@@ -78,8 +79,8 @@ func (t *Table) Remove(slot int32) {
 	t.closeGap(i)
 }
 
-// closeGap empties place i and moves later entries of the same cluster back
-// over it where their home place allows.
+// closeGap removes entry i, and moves later ones of the same cluster back over it
+// unless that is before their home position.
 func (t *Table) closeGap(i uint64) {
 	for j := i; ; {
 		j = (j + 1) & t.mask
@@ -98,10 +99,10 @@ func (t *Table) closeGap(i uint64) {
 // Key is the key of the flow at slot; it is good until the slot's next Insert.
 func (t *Table) Key(slot int32) *Key { return &t.keys[slot] }
 
-// HashAt is the hash of the flow at slot.
+// HashAt is the hash of the key at slot.
 func (t *Table) HashAt(slot int32) uint64 { return t.hash[slot] }
 
-// Gen counts the flows that have ended at slot.
+// Gen is the generation of slot: how many flows have ended there.
 func (t *Table) Gen(slot int32) uint32 { return t.gen[slot] }
 
 // Live tells whether the flow a token was made for still exists.

@@ -1,14 +1,14 @@
-// Package steer decides which shard the kernel gives the guest's frames to: which queue of a tap, by
-// an eBPF program where that may be loaded. Connections from outside need none: the kernel's own hash
-// spreads them over the sockets of a SO_REUSEPORT group.
+// Package steer makes the kernel choose the tap queue, and so the shard, of a frame from the guest by
+// its flow, with an eBPF program where that may be loaded. Inbound connections need no steering: every
+// shard watches a TCP listener, and a UDP port is a SO_REUSEPORT group or one shard's (package shard).
 //
-// Steering is only a matter of speed. Whatever is in force, a frame may reach another shard than the
-// one that has its flow; the hand-off between shards is what makes that right.
+// Steering matters for speed only. Whatever is in force, a frame may reach another shard than the one
+// that has its flow; the hand-off between shards takes care of that.
 //
-// It is called while shards are set up and owns nothing afterwards: the kernel keeps the program as
-// long as the tap that it is attached to. The eBPF program is assembled with
-// cilium/ebpf by this package's tests, which also write it down (program.go): the package itself
-// does not import cilium/ebpf, whose initialisation and size every start of the process would pay for.
+// It is used while shards are set up and owns nothing afterwards: the kernel keeps the program as long
+// as the tap that it is attached to. The program is assembled with cilium/ebpf by this package's tests,
+// which write program.go: the package itself does not import cilium/ebpf, whose size and initialisation
+// every start of the process would pay for.
 package steer
 
 import (
@@ -27,8 +27,8 @@ import (
 type Mode uint8
 
 const (
-	// Learning is the tap driver's own way: a flow stays on the queue on which its frames to the
-	// guest are written; entries age after 3 s and there are at most 4096.
+	// Learning is the tap driver's default: a flow's frames come on the queue that frames to the
+	// guest were last written to. Its table has at most 4096 entries, which expire after 3 s.
 	Learning Mode = iota
 	// EBPF is our program: the queue is [QueueOf] the flow.
 	EBPF
@@ -41,11 +41,10 @@ func (m Mode) String() string {
 	return "learning"
 }
 
-// Attach makes the kernel choose the queues of tap's interface by QueueOf with this seed and number
-// of queues, which is how many are attached to the interface. It returns what is in force. A process
-// that may not load the program (it takes CAP_BPF in the initial user namespace, or
-// kernel.unprivileged_bpf_disabled 0) or a kernel that cannot steer (before 4.16) is no error, just
-// Learning. Any other failure is reported, and leaves Learning too.
+// Attach makes the kernel choose among the queues of tap's interface, all of which are attached, by
+// [QueueOf] with this seed. It returns the mode in force, which is Learning after an error. That the
+// process may not load the program (it takes CAP_BPF in the initial user namespace, or
+// kernel.unprivileged_bpf_disabled 0), or that the kernel cannot steer (before 4.16), is no error.
 func Attach(tap, queues int, seed *flow.Seed) (Mode, error) {
 	if queues <= 1 {
 		return Learning, nil // nothing to choose
@@ -69,10 +68,10 @@ func Attach(tap, queues int, seed *flow.Seed) (Mode, error) {
 	return EBPF, nil
 }
 
-// QueueOf returns the queue, 0 to queues-1, on which the frames of a flow arrive in mode EBPF: the
-// upper half of the flow table's hash, scaled to the number of queues. What is neither TCP nor UDP
-// goes by addresses and protocol, fragments too; what is not IP goes to queue 0. The program does not
-// walk IPv6 extension headers: there k.Proto is the first header's number, whatever follows it.
+// QueueOf is the queue, 0 to queues-1, on which the frames of a flow arrive in mode EBPF: the upper half
+// of the flow table's hash, scaled to the number of queues. Packets that are neither TCP nor UDP, and
+// fragments, are hashed without ports; what is not IP goes to queue 0. The program does not walk IPv6
+// extension headers: there k.Proto is the number of the first. Only tests call it.
 func QueueOf(seed *flow.Seed, k *flow.Key, queues int) int {
 	key := *k
 	if key.Proto != wire.ProtoTCP && key.Proto != wire.ProtoUDP {

@@ -52,7 +52,7 @@ func drive(t *testing.T, now int64, r *rand.Rand) {
 				if now-at > Tick {
 					t.Fatalf("id %d is %d ns late", id, now-at)
 				}
-				if w.nodes[id].place == 0 {
+				if w.nodes[id].bucket == 0 {
 					t.Fatalf("id %d lost", id)
 				}
 			}

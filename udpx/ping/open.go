@@ -5,7 +5,6 @@ import (
 
 	"penne/internal/stats"
 	"penne/internal/sys"
-	"penne/internal/wire"
 	"penne/ring"
 	"penne/shard/flow"
 )
@@ -84,26 +83,19 @@ func (p *Ping) complain(errno sys.Errno) {
 	p.warn = nil
 }
 
-// bind binds to the guest's identifier, the "port" of a ping socket, or, where
-// another flow or program has it or a policy forbids it, to one that the kernel
-// chooses.
+// bind binds to the guest's identifier, which is a ping socket's port; or to one
+// that the kernel chooses, if another socket has that or a policy forbids it.
 func (p *Ping) bind(r *record, ident uint16) sys.Errno {
-	v4 := r.peer.Is4()
-	addr := wire.Unspecified(v4)
-	if out := p.env.Rules.Of(&r.peer); !r.peer.IsLoopback() {
-		if !out.Bind.IsZero() {
-			addr = out.Bind
-		}
-		if out.BindIf != "" && sys.BindToDevice(r.fd, out.BindIf) != nil {
-			return sys.ENETUNREACH
-		}
+	addr, ok := p.env.Source(r.fd, &r.peer)
+	if !ok {
+		return sys.ENETUNREACH
 	}
 	var sa sys.Sockaddr
 	scope := p.env.Rules.ScopeOf(&addr)
-	sa.SetInet((*[16]byte)(&addr), v4, ident, scope)
+	sa.SetInet((*[16]byte)(&addr), addr.Is4(), ident, scope)
 	errno := sys.Bind(r.fd, &sa)
 	if errno == sys.EADDRINUSE || errno == sys.EACCES || errno == sys.EPERM {
-		sa.SetInet((*[16]byte)(&addr), v4, 0, scope)
+		sa.SetInet((*[16]byte)(&addr), addr.Is4(), 0, scope)
 		errno = sys.Bind(r.fd, &sa)
 	}
 	return errno

@@ -170,7 +170,7 @@ func (p *Ping) find(f *ring.Frame) int32 {
 	if slot := p.table.Find(&key, hash); slot >= 0 {
 		return slot
 	}
-	if p.env.Elsewhere(f, hash) {
+	if p.env.HandToOwner(f, hash) {
 		return -1
 	}
 	return p.open(f, &key, hash)
