@@ -8,21 +8,22 @@ import (
 	"penne/internal/sys"
 )
 
-// cacheLine keeps the two indices apart (64 octets on amd64 and arm64).
+// cacheLine keeps the two indices in different cache lines (64 octets on amd64 and
+// arm64).
 const cacheLine = 64
 
-// chunk is the most written at once, in octets, so that room comes back while a
-// long run is being written.
-const chunk = 1 << 20
+// maxWrite is the most octets written at once, so that the shard gets back room
+// while much is being written.
+const maxWrite = 1 << 20
 
-// buffer is a ring of octets from one shard to the writer: records as they go
-// into the file, one after the other. head and tail count octets since the
-// start; their place is modulo the size, a power of two. The shard publishes
-// records by storing tail, the writer gives room back by storing head; Go's
-// atomics are sequentially consistent, so the octets are seen with them.
+// buffer is a ring buffer from one shard to the writer, with records as they go
+// into the file. head and tail count octets since the start; their offset in mem
+// is modulo its size, a power of two. The shard publishes records by storing tail,
+// the writer frees room by storing head; Go's atomics are sequentially consistent,
+// so that these order the octets too.
 type buffer struct {
 	mem     []byte
-	end     uint64        // the shard's: records up to here, published or not
+	end     uint64        // the shard's: end of the records, published or not
 	dropped atomic.Uint64 // written by the shard only
 	_       [cacheLine]byte
 	head    atomic.Uint64 // written by the writer only
@@ -40,7 +41,7 @@ func newBuffer(size int) (*buffer, error) {
 
 func (b *buffer) free() { sys.Unmap(b.mem) }
 
-// put copies a record, or counts a drop if there is no room for all of it.
+// put copies a record, or counts a drop if it does not fit.
 func (b *buffer) put(h *[lenRecord]byte, frame []byte) {
 	n := uint64(lenRecord + len(frame))
 	if b.end+n-b.head.Load() > uint64(len(b.mem)) {
@@ -62,17 +63,17 @@ func (b *buffer) copyIn(at uint64, p []byte) {
 
 func (b *buffer) empty() bool { return b.head.Load() == b.tail.Load() }
 
-// writeTo writes what is published and returns how many octets of whole records
-// are in the file.
+// writeTo writes what is published and returns how many octets of complete records
+// have been written.
 func (b *buffer) writeTo(f file) (int64, error) {
 	start, end := b.head.Load(), b.tail.Load()
 	whole := start
 	for at := start; at != end; {
 		from := at & uint64(len(b.mem)-1)
-		n, err := f.Write(b.mem[from:min(from+min(end-at, chunk), uint64(len(b.mem)))])
+		n, err := f.Write(b.mem[from:min(from+min(end-at, maxWrite), uint64(len(b.mem)))])
 		at += uint64(n)
 		whole = b.lastRecord(whole, at)
-		b.head.Store(whole) // not at: the header of a record half written is still needed
+		b.head.Store(whole) // not at: frameLen still needs the header of a half-written record
 		if err != nil {
 			return int64(whole - start), err
 		}
@@ -80,11 +81,11 @@ func (b *buffer) writeTo(f file) (int64, error) {
 	return int64(whole - start), nil
 }
 
-// lastRecord is where the last record ends that begins at start or later, and
-// does not reach past end.
+// lastRecord is the end of the last complete record between start, where one
+// begins, and end.
 func (b *buffer) lastRecord(start, end uint64) uint64 {
 	for start+lenRecord <= end {
-		next := start + lenRecord + uint64(b.length(start))
+		next := start + lenRecord + uint64(b.frameLen(start))
 		if next > end {
 			break
 		}
@@ -93,8 +94,8 @@ func (b *buffer) lastRecord(start, end uint64) uint64 {
 	return start
 }
 
-// length is the length of the frame whose record begins at at.
-func (b *buffer) length(at uint64) uint32 {
+// frameLen is the length of the frame whose record begins at at.
+func (b *buffer) frameLen(at uint64) uint32 {
 	var v [4]byte
 	for i := range v {
 		v[i] = b.mem[(at+offCaptured+uint64(i))&uint64(len(b.mem)-1)]

@@ -1,20 +1,19 @@
-// Package pcap records the frames that cross the tap, of all shards, in one
-// capture file. A Tee around each shard's port copies them into a buffer that
-// belongs to the shard; one goroutine, the Sink's, writes the buffers to the
-// file. Where nothing is captured there is no Tee, and the packet path pays
-// nothing.
+// Package pcap captures the frames that cross the tap, of all shards, in one file.
+// A Tee around each shard's port copies them into a buffer of the shard's; one
+// goroutine, the Sink's, writes the buffers to the file. Without --pcap there is no
+// Tee, and no cost for the packet path.
 //
-// Frames are recorded as they cross: superpackets whole, partial checksums
-// partial (Wireshark and tcpdump show them as wrong, as they do on any interface
-// with offload). Those for the guest are recorded before the tap takes or
-// refuses them. A shard never waits for the file: what finds its buffer full is
-// left out and counted. Frames of one shard, hence of one flow, are in order; of
-// different shards, only nearly (reordercap(1) sorts them).
+// Frames are captured as they cross: superpackets are not split, and partial
+// checksums not completed (Wireshark and tcpdump report them as wrong, as on any
+// interface with offload). Those for the guest are captured even if the tap then
+// refuses them. A shard never waits for the file: a frame that does not fit into
+// its buffer is left out and counted. Frames of one shard, hence of one flow, are
+// in order; those of different shards only nearly (reordercap(1) sorts them).
 //
-// The format is that of libpcap with nanoseconds (pcap-savefile(5)), little
-// endian. It is two fixed headers, written by hand: gopacket/pcapgo would bring
-// gopacket/layers along, which doubles the binary and takes half a millisecond
-// of each start.
+// The format is libpcap's with nanoseconds (pcap-savefile(5)), little endian. Its
+// two fixed headers are written by hand: gopacket/pcapgo depends on
+// gopacket/layers, which doubles the binary and takes half a millisecond at each
+// start.
 package pcap
 
 import (
@@ -35,8 +34,8 @@ const (
 	magicNano    = 0xa1b23c4d
 	versionMajor = 2
 	versionMinor = 4
-	// snapLen is the most that a record may hold, as the header says: what
-	// libpcap reads at most. No frame is longer.
+	// snapLen is the header's limit of a record, the most that libpcap
+	// reads. No frame is longer.
 	snapLen     = 262144
 	linkEther   = 1
 	lenFile     = 24
@@ -44,21 +43,21 @@ const (
 	offCaptured = 8  // in a record
 )
 
-// No frame needs cutting.
+// No frame needs to be truncated.
 const _ = uint(snapLen - ring.SlotSize)
 
 // bufferSize of each shard, in octets: a hundred superpackets.
 const bufferSize = 8 << 20
 
-// file is where a capture goes; *os.File but in tests.
+// file is a capture file: an *os.File, except in tests.
 type file interface {
 	Write(b []byte) (int, error)
 	Truncate(size int64) error
 	Close() error
 }
 
-// Sink is a capture file and the goroutine that writes it. Its methods are the
-// control thread's, and so is Tee.
+// Sink is a capture file and the goroutine that writes it. Its methods, and Tee,
+// are for the control thread.
 type Sink struct {
 	file    file
 	size    int64 // octets written
@@ -71,12 +70,12 @@ type Sink struct {
 	started bool
 	done    chan struct{}
 
-	asleep atomic.Bool // the goroutine blocks: whoever clears this must signal wake
+	asleep atomic.Bool // the goroutine waits: whoever clears this must signal wake
 	stop   atomic.Bool
 }
 
-// Create makes the file path, or opens it, for its owner alone to read, for a
-// Sink that New makes. It must be called while the process may still open files.
+// Create is New with the file at path, which it opens or creates with access for
+// its owner only. It must be called before the sandbox.
 func Create(path string, failed func(error)) (*Sink, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
@@ -85,9 +84,9 @@ func Create(path string, failed func(error)) (*Sink, error) {
 	return New(f, failed)
 }
 
-// New takes over the file f, empties it and writes the header. failed is called
-// once, from another goroutine, if writing fails later: the capture then ends,
-// the caller goes on.
+// New makes a Sink that owns the file f, truncates f and writes the header. failed
+// is called once, from another goroutine, if writing fails later, which ends the
+// capture.
 func New(f *os.File, failed func(error)) (*Sink, error) {
 	var s *Sink
 	err := f.Truncate(0)
@@ -137,14 +136,14 @@ func fileHeader() []byte {
 	return b
 }
 
-// Start begins to write. All Tees must have been made.
+// Start starts the goroutine. All Tees must have been made.
 func (s *Sink) Start() {
 	s.started = true
 	go s.run()
 }
 
-// Close writes what is left, closes the file, and returns what went wrong since
-// Start, if anything did. The shards must have ended, or not begun.
+// Close writes what is left, closes the file, and returns the first error since
+// Start. No shard may be running.
 func (s *Sink) Close() error {
 	if s.started {
 		s.stop.Store(true)
@@ -170,8 +169,8 @@ func (s *Sink) Dropped() (n uint64) {
 	return n
 }
 
-// run writes until Close, or until writing fails. It sleeps while all buffers
-// are empty.
+// run writes until Close, or until writing fails. It waits while all buffers are
+// empty.
 func (s *Sink) run() {
 	defer close(s.done)
 	var ev [1]sys.Event
@@ -202,7 +201,7 @@ func (s *Sink) drain() error {
 		n, err := b.writeTo(s.file)
 		s.size += n
 		if err != nil {
-			s.file.Truncate(s.size) // of a pipe there is nothing to cut
+			s.file.Truncate(s.size) // fails on a pipe
 			return err
 		}
 	}
@@ -218,14 +217,14 @@ func (s *Sink) pending() bool {
 	return false
 }
 
-// poke wakes the goroutine if it sleeps. Called by shards.
-func (s *Sink) poke() {
+// wakeUp wakes the goroutine if it waits. Called by shards.
+func (s *Sink) wakeUp() {
 	if s.asleep.Load() && s.asleep.CompareAndSwap(true, false) {
 		sys.Signal(s.wake)
 	}
 }
 
-// recordHeader is what stands before a frame of n octets that crossed at t.
+// recordHeader is the header of a frame of n octets that crossed at t.
 func recordHeader(t time.Time, n int) (h [lenRecord]byte) {
 	binary.LittleEndian.PutUint32(h[:], uint32(t.Unix()))
 	binary.LittleEndian.PutUint32(h[4:], uint32(t.Nanosecond()))

@@ -8,7 +8,7 @@ import (
 	"penne/tap"
 )
 
-// port is a tap.Port that records what crosses another one. Owned by the shard
+// port is a tap.Port that captures what crosses another one. Owned by the shard
 // that owns the other.
 type port struct {
 	tap.Port
@@ -16,7 +16,8 @@ type port struct {
 	buf  *buffer
 }
 
-// Tee wraps p so that its frames go into s. It is called before s.Start.
+// Tee wraps p so that its frames are captured in s. It must be called before
+// s.Start.
 func Tee(p tap.Port, s *Sink) (tap.Port, error) {
 	b, err := newBuffer(s.bufSize)
 	if err != nil {
@@ -33,14 +34,14 @@ func (p *port) Receive(b *ring.Batch, pool *ring.Pool) (more bool, errno sys.Err
 	return more, errno
 }
 
-// Send implements tap.Port. The frames are recorded first: the port may change
-// them, to complete checksums.
+// Send implements tap.Port. The frames are captured first, since the port may
+// change them to complete checksums.
 func (p *port) Send(frames []*ring.Frame) {
 	p.record(frames)
 	p.Port.Send(frames)
 }
 
-// record copies frames, all with the time of now.
+// record copies frames, all with the current time.
 func (p *port) record(frames []*ring.Frame) {
 	if len(frames) == 0 {
 		return
@@ -51,5 +52,5 @@ func (p *port) record(frames []*ring.Frame) {
 		p.buf.put(&h, f.Bytes())
 	}
 	p.buf.publish()
-	p.sink.poke()
+	p.sink.wakeUp()
 }

@@ -11,18 +11,18 @@ import (
 
 var ne = binary.NativeEndian
 
-// bufferSize takes any message that the kernel makes of a dump: it fills 32 KiB
-// at most per read (netlink_dump).
+// bufferSize fits any message of a dump: the kernel fills at most 32 KiB per read
+// (netlink_dump).
 const bufferSize = 32 << 10
 
-// request is one dump: sockets of a family and protocol in a state.
+// request is one dump: sockets of a family and a protocol in a TCP state.
 type request struct {
 	family, proto, state byte
 }
 
 // marshal writes the message: struct nlmsghdr (length u32, type u16, flags u16,
 // sequence u32, port id u32), then struct inet_diag_req_v2 (family, protocol,
-// extensions, pad, states u32, socket id), which asks for no extension.
+// extensions, pad, states u32, socket id), without extensions.
 func (q request) marshal(b *[sys.SizeofNlMsghdr + sys.SizeofInetDiagReq]byte, seq uint32) {
 	*b = [len(b)]byte{}
 	ne.PutUint32(b[0:], uint32(len(b)))
@@ -35,10 +35,10 @@ func (q request) marshal(b *[sys.SizeofNlMsghdr + sys.SizeofInetDiagReq]byte, se
 
 var errMalformed = errors.New("malformed answer from the kernel")
 
-// parse takes the messages of one read of the dump with this sequence number
-// and adds the ports to f. It tells whether the dump is complete. Messages of
-// earlier dumps, which were given up, pass by.
-func parse(b []byte, seq uint32, f *Families) (done bool, err error) {
+// parseDump parses the messages of one read of the dump with sequence number seq,
+// and adds their ports to f. done says that the dump is complete. Messages of
+// earlier dumps, which were abandoned, are skipped.
+func parseDump(b []byte, seq uint32, f *Families) (done bool, err error) {
 	for len(b) >= sys.SizeofNlMsghdr {
 		n := uint64(ne.Uint32(b))
 		if n < sys.SizeofNlMsghdr || n > uint64(len(b)) {
@@ -55,7 +55,7 @@ func parse(b []byte, seq uint32, f *Families) (done bool, err error) {
 		case sys.NlmsgError:
 			return true, netlinkError(body)
 		case sys.SockDiagByFamily:
-			socket(body, f)
+			addSocket(body, f)
 		}
 	}
 	return false, nil
@@ -72,9 +72,9 @@ func netlinkError(body []byte) error {
 	return errMalformed
 }
 
-// doneError reads what ended a dump: 0, or a negative errno. A kernel that has
-// no sock_diag for a protocol says so here (ENOENT, __inet_diag_dump), and not
-// in an error of its own.
+// doneError reads the status of NLMSG_DONE: 0, or a negative errno. A kernel without
+// sock_diag for a protocol reports ENOENT here (__inet_diag_dump), not in an
+// NLMSG_ERROR.
 func doneError(body []byte) error {
 	if len(body) < 4 || int32(ne.Uint32(body)) >= 0 {
 		return nil
@@ -82,10 +82,10 @@ func doneError(body []byte) error {
 	return netlinkError(body)
 }
 
-// socket adds the port of one struct inet_diag_msg: family, state, timer,
-// retransmissions, then the socket id, which starts with the source port and
-// the destination port in network order, and the source address.
-func socket(m []byte, f *Families) {
+// addSocket adds the port of one struct inet_diag_msg: family, state, timer,
+// retransmissions, then the socket id, which starts with source port and
+// destination port in network order, and the source address.
+func addSocket(m []byte, f *Families) {
 	if len(m) < sys.SizeofInetDiagMsg {
 		return
 	}
@@ -114,8 +114,8 @@ func (f *Families) add6(port uint16, ip *[16]byte, v6only bool) {
 	}
 }
 
-// v6Only finds the attribute that says so (struct rtattr: length u16, type u16,
-// value, padding to four bytes).
+// v6Only reads INET_DIAG_SKV6ONLY among the attributes b (struct rtattr: length
+// u16, type u16, value, padding to four bytes).
 func v6Only(b []byte) bool {
 	for len(b) > sys.SizeofRtAttr {
 		n := int(ne.Uint16(b))
@@ -146,29 +146,29 @@ func openDiag() (*diag, error) {
 	return &diag{fd: fd}, nil
 }
 
-// dump adds to f the ports of all sockets that the request names.
+// dump adds to f the ports of all sockets that match q.
 func (d *diag) dump(q request, f *Families) error {
 	d.seq++
 	q.marshal(&d.out, d.seq)
-	if _, err := retry(syscall.Write, d.fd, d.out[:]); err != nil {
+	if _, err := retryEINTR(syscall.Write, d.fd, d.out[:]); err != nil {
 		return err
 	}
 	for {
-		n, err := retry(syscall.Read, d.fd, d.in[:])
+		n, err := retryEINTR(syscall.Read, d.fd, d.in[:])
 		if err != nil {
 			return err
 		}
-		if done, err := parse(d.in[:n], d.seq, f); done || err != nil {
+		if done, err := parseDump(d.in[:n], d.seq, f); done || err != nil {
 			return d.drain(done, err)
 		}
 	}
 }
 
-// drain reads to the end of a dump that is given up, without which the socket
-// would refuse the next one (EBUSY).
+// drain reads the rest of a dump that is abandoned; otherwise the next one would
+// fail (EBUSY).
 func (d *diag) drain(done bool, err error) error {
 	for !done {
-		n, rerr := retry(syscall.Read, d.fd, d.in[:])
+		n, rerr := retryEINTR(syscall.Read, d.fd, d.in[:])
 		if n == 0 || rerr != nil {
 			break
 		}
@@ -176,8 +176,8 @@ func (d *diag) drain(done bool, err error) error {
 	return err
 }
 
-// retry repeats a call that a signal interrupted.
-func retry(call func(int, []byte) (int, error), fd int, b []byte) (int, error) {
+// retryEINTR repeats a call that a signal has interrupted.
+func retryEINTR(call func(int, []byte) (int, error), fd int, b []byte) (int, error) {
 	for {
 		n, err := call(fd, b)
 		if err != syscall.EINTR {

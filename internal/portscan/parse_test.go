@@ -74,7 +74,7 @@ func TestParse(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var f Families
-			done, err := parse(slices.Concat(tt.msgs...), 7, &f)
+			done, err := parseDump(slices.Concat(tt.msgs...), 7, &f)
 			if done != tt.done || !errors.Is(err, tt.err) {
 				t.Errorf("done %v, error %v; want %v, %v", done, err, tt.done, tt.err)
 			}
@@ -91,7 +91,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(nlmsg(sys.NlmsgError, 7, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var fam Families
-		done, err := parse(b, 7, &fam)
+		done, err := parseDump(b, 7, &fam)
 		if n := fam.V4.Len() + fam.V6.Len(); n > 2*len(b)/(sys.SizeofNlMsghdr+sys.SizeofInetDiagMsg) {
 			t.Errorf("%d ports from %d bytes (done %v, error %v)", n, len(b), done, err)
 		}

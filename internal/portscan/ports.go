@@ -1,15 +1,14 @@
-// Package portscan finds the ports that are bound on the other side, for
-// automatic forwarding: TCP ports listened on and UDP ports bound, in the
-// network namespace where a [Scanner] was opened.
+// Package portscan finds the ports that are bound in a network namespace, for
+// automatic forwarding: TCP ports that are listened on, and bound UDP ports.
 //
-// Nothing tells an unprivileged process of a bind, so it has to be polled. A
-// scan asks sock_diag(7), four dumps that hold the sockets in question and no
-// others, read into one buffer and straight into bitmaps: nothing is allocated,
-// whatever the number of sockets. Where sock_diag is not to be had (a kernel
-// without it, a seccomp filter around us), the tables under /proc/net serve,
-// whose files are opened with the Scanner. [Policy] says when to scan.
+// An unprivileged process is not notified of binds, so it has to poll. A scan is
+// up to four sock_diag(7) dumps, filtered by protocol, family and state, which are
+// parsed into bitmaps: nothing is allocated, however many sockets there are.
+// Without sock_diag (a kernel that lacks it, a container's seccomp filter) the
+// tables under /proc/net are read, which are opened with the [Scanner]. [Policy]
+// says when to scan.
 //
-// All of it belongs to the control thread; no shard calls it.
+// It is for the control thread; no shard calls it.
 package portscan
 
 import (
@@ -26,7 +25,7 @@ func (p *Ports) Add(port uint16) { p[port/64] |= 1 << (port % 64) }
 // Remove takes a port out of the set.
 func (p *Ports) Remove(port uint16) { p[port/64] &^= 1 << (port % 64) }
 
-// Has tells whether a port is in the set.
+// Has reports whether a port is in the set.
 func (p *Ports) Has(port uint16) bool { return p[port/64]&(1<<(port%64)) != 0 }
 
 // RemoveAll takes the ports of o out of the set.
@@ -44,7 +43,7 @@ func (p *Ports) Len() (n int) {
 	return n
 }
 
-// All walks over the ports in the set, in order.
+// All iterates over the ports in the set, in order.
 func (p *Ports) All() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		for i, w := range p {
@@ -57,9 +56,8 @@ func (p *Ports) All() iter.Seq[uint16] {
 	}
 }
 
-// Families holds the ports of one protocol by the family that they serve. A
-// socket bound to :: serves IPv4 too, unless it is IPV6_V6ONLY, and is in both
-// sets.
+// Families are the ports of one protocol by address family. A socket bound to ::
+// without IPV6_V6ONLY serves IPv4 too, and is in both sets.
 type Families struct {
 	V4, V6 Ports
 }

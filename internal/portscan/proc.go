@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// table is a file like /proc/net/tcp, kept open: it shows the namespace where
-// it was opened, and can be read from the start again.
+// table is a file such as /proc/net/tcp, kept open: it shows the namespace where it
+// was opened, and can be read repeatedly.
 type table struct {
 	fd    int
-	state byte // as the file spells it, of the sockets in question
+	state byte // only sockets in this TCP state
 	buf   []byte
 }
 
@@ -51,22 +51,22 @@ func (t *table) read(f *Families) error {
 	}
 }
 
-// parseTable takes the whole lines of b and returns what follows the last one.
+// parseTable parses the complete lines of b and returns what follows the last one.
 func parseTable(b []byte, state byte, f *Families) (rest []byte) {
 	for {
 		end := bytes.IndexByte(b, '\n')
 		if end < 0 {
 			return b
 		}
-		tableLine(b[:end], state, f)
+		addLine(b[:end], state, f)
 		b = b[end+1:]
 	}
 }
 
-// tableLine reads a line as "  12: 0100007F:1F90 00000000:0000 0A ...": number,
-// local and remote address and port, state. Ports are hexadecimal; addresses
-// are too, by 32-bit words in the machine's byte order.
-func tableLine(line []byte, state byte, f *Families) {
+// addLine adds the port of a line such as "  12: 0100007F:1F90 00000000:0000 0A ...":
+// number, local and remote address and port, state, all hexadecimal; addresses are
+// 32-bit words in the machine's byte order.
+func addLine(line []byte, state byte, f *Families) {
 	_, line, ok := bytes.Cut(line, []byte(": "))
 	if !ok {
 		return
@@ -92,7 +92,7 @@ func tableLine(line []byte, state byte, f *Families) {
 		f.V4.Add(uint16(p))
 	case 32:
 		if ip, ok := hexAddr(addr); ok {
-			// The table does not tell of IPV6_V6ONLY: assume the default.
+			// The table does not show IPV6_V6ONLY: assume the default.
 			f.add6(uint16(p), &ip, false)
 		}
 	}

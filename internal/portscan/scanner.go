@@ -10,7 +10,7 @@ import (
 // Options say what a Scanner looks for.
 type Options struct {
 	TCP, UDP bool
-	// Proc takes the tables under /proc/net even where sock_diag works.
+	// Proc uses the tables under /proc/net even if sock_diag works.
 	Proc bool
 }
 
@@ -29,17 +29,16 @@ type source struct {
 	tables []*table
 }
 
-// Open makes a Scanner for the network namespace of the calling thread, which
-// it needs no more afterwards: neither capabilities nor a file system. It tries
-// what it will use, each protocol apart, for sock_diag's are modules of their
-// own.
+// Open makes a Scanner for the network namespace of the calling thread. Scans need
+// neither that thread, nor capabilities, nor a file system. For each protocol Open
+// tries whether sock_diag works, since it is a kernel module per protocol.
 func Open(o Options) (*Scanner, error) {
 	s := &Scanner{}
 	var why error
 	if !o.Proc {
 		s.diag, why = openDiag()
 	}
-	err := s.choose(o, why)
+	err := s.openSources(o, why)
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -51,27 +50,27 @@ func Open(o Options) (*Scanner, error) {
 	return s, nil
 }
 
-func (s *Scanner) choose(o Options, why error) error {
+func (s *Scanner) openSources(o Options, why error) error {
 	if o.TCP {
-		if err := s.open(&s.tcp, "tcp", sys.IPPROTO_TCP, sys.TCPListen); err != nil {
+		if err := s.openSource(&s.tcp, "tcp", sys.IPPROTO_TCP, sys.TCPListen); err != nil {
 			return fmt.Errorf("find listening TCP ports: %w", errors.Join(why, err))
 		}
 	}
 	if o.UDP {
-		if err := s.open(&s.udp, "udp", sys.IPPROTO_UDP, sys.TCPClose); err != nil {
+		if err := s.openSource(&s.udp, "udp", sys.IPPROTO_UDP, sys.TCPClose); err != nil {
 			return fmt.Errorf("find bound UDP ports: %w", errors.Join(why, err))
 		}
 	}
 	return nil
 }
 
-// open chooses the source for one protocol. IPv6 may be missing.
-func (s *Scanner) open(src *source, name string, proto, state byte) error {
+// openSource opens the source of one protocol. IPv6 may be missing.
+func (s *Scanner) openSource(src *source, name string, proto, state byte) error {
 	v4, v6 := request{sys.AF_INET, proto, state}, request{sys.AF_INET6, proto, state}
-	var scrap Families
-	if s.diag != nil && s.diag.dump(v4, &scrap) == nil {
+	var discard Families
+	if s.diag != nil && s.diag.dump(v4, &discard) == nil {
 		src.dumps = append(src.dumps, v4)
-		if s.diag.dump(v6, &scrap) == nil {
+		if s.diag.dump(v6, &discard) == nil {
 			src.dumps = append(src.dumps, v6)
 		}
 		return nil
@@ -90,8 +89,8 @@ func (s *Scanner) open(src *source, name string, proto, state byte) error {
 	return nil
 }
 
-// Scan fills r with what is bound now. After an error r holds what was read
-// until then, and the next Scan starts afresh.
+// Scan sets r to the ports that are bound now. After an error r has those found
+// before it, and Scan may be called again.
 func (s *Scanner) Scan(r *Result) error {
 	*r = Result{}
 	if err := s.scan(&s.tcp, &r.TCP); err != nil {

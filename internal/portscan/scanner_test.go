@@ -32,7 +32,7 @@ func inNetns(t testing.TB, f func()) {
 	})
 }
 
-// diagOnly tells whether all ports come from sock_diag, none from /proc/net.
+// diagOnly reports whether all ports come from sock_diag, none from /proc/net.
 func diagOnly(s *Scanner) bool { return s.tcp.tables == nil && s.udp.tables == nil }
 
 // open opens a Scanner that is closed with the test.
@@ -138,7 +138,7 @@ func TestScanWithoutDiag(t *testing.T) {
 		s := &Scanner{diag: d}
 		t.Cleanup(s.Close)
 		var src source
-		if err := s.open(&src, "udp", 253, sys.TCPClose); err != nil || len(src.dumps) != 0 {
+		if err := s.openSource(&src, "udp", 253, sys.TCPClose); err != nil || len(src.dumps) != 0 {
 			t.Errorf("error %v, %d dumps", err, len(src.dumps))
 			return
 		}
