@@ -10,13 +10,12 @@ import (
 	"penne/internal/sys"
 )
 
-// Apply brings the difference between two Templates into the namespace, on the
-// interface index that had been configured after the first one. Like
-// Configure, it does what can be done and reports the rest.
+// Apply applies the difference between two Templates to the interface index in the
+// namespace, which has been configured with the first one. Like Configure, it is
+// best effort.
 //
-// Addresses that are gone stay for a while, if linger is not zero, so that
-// connections from them go on as long as the host's do: deprecated, without a
-// network, and the kernel drops them when the time is up.
+// If linger is not zero, removed addresses stay that long, so that connections from
+// them can go on: deprecated, without a subnet, until the kernel removes them.
 func (c *Conn) Apply(index int32, old, next *Template, linger time.Duration) Report {
 	rep := Report{Index: index}
 	d := old.Diff(next)
@@ -28,23 +27,23 @@ func (c *Conn) Apply(index int32, old, next *Template, linger time.Duration) Rep
 func (c *Conn) applyFamily(rep *Report, d *FamilyChange, next *Family, linger time.Duration) {
 	for i := range d.DelRoutes {
 		if err := c.delRoute(rep.Index, &d.DelRoutes[i]); err != nil && !errors.Is(err, syscall.ESRCH) {
-			rep.problem("delete "+d.DelRoutes[i].describe(), err)
+			rep.addProblem("delete "+d.DelRoutes[i].describe(), err)
 		}
 	}
 	for i := range d.DelAddrs {
 		if err := c.delAddr(rep.Index, &d.DelAddrs[i]); err != nil && !errors.Is(err, syscall.EADDRNOTAVAIL) {
-			rep.problem("delete address "+d.DelAddrs[i].String(), err)
+			rep.addProblem("delete address "+d.DelAddrs[i].String(), err)
 		}
 	}
 	for i := range d.AddAddrs {
-		// One that comes back may be lingering, and IPv6 has each address once.
+		// It may be lingering, and IPv6 does not allow an address twice.
 		gone := lingering(&d.AddAddrs[i])
 		_ = c.delAddr(rep.Index, &gone)
 	}
 	if !d.empty() {
-		// All of it: with the first address of an IPv4 network its others
-		// go, and with an address the routes that prefer it. What is there
-		// already stays.
+		// All of it: deleting the first address of an IPv4 subnet deletes
+		// the others too, and deleting an address deletes the routes that
+		// prefer it. What exists stays as it is.
 		c.addFamily(rep, next)
 	}
 	if linger > 0 {
@@ -52,15 +51,14 @@ func (c *Conn) applyFamily(rep *Report, d *FamilyChange, next *Family, linger ti
 	}
 }
 
-// lingering is the form in which an address stays behind: alone, behind all
-// others, never preferred.
+// lingering is a as it lingers: without a subnet, and deprecated.
 func lingering(a *Addr) Addr {
 	ip := a.Prefix.Addr()
 	return Addr{Prefix: netip.PrefixFrom(ip, ip.BitLen()), Scope: a.Scope, Flags: sys.IfaFDeprecated}
 }
 
-// linger adds what is gone again, to be dropped later. IPv4 knows no preference
-// among addresses, but takes the first one: these come last.
+// linger adds the removed addresses again, with a limited lifetime. IPv4 has no
+// deprecated addresses, but prefers the first one: these come last.
 func (c *Conn) linger(rep *Report, gone []Addr, next *Family, d time.Duration) {
 	for i := range gone {
 		a := lingering(&gone[i])
@@ -69,7 +67,7 @@ func (c *Conn) linger(rep *Report, gone []Addr, next *Family, d time.Duration) {
 		}
 		err := c.putAddr(rep.Index, &a, sys.IfaFNoPrefixRoute, uint32(d/time.Second))
 		if err != nil && !errors.Is(err, syscall.EEXIST) {
-			rep.problem("keep address "+a.Prefix.Addr().String(), err)
+			rep.addProblem("keep address "+a.Prefix.Addr().String(), err)
 		}
 	}
 }

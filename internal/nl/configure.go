@@ -10,9 +10,9 @@ import (
 	"penne/internal/sys"
 )
 
-// Config says how the guest's interface is to be set up.
+// Config is the configuration of the guest's interface.
 type Config struct {
-	// Name is the interface, which exists.
+	// Name is that of the interface, which exists.
 	Name string
 	// MAC is its Ethernet address; zero keeps the kernel's.
 	MAC [6]byte
@@ -27,7 +27,7 @@ type Config struct {
 	Template *Template
 }
 
-// Problem is something that could not be set, and was left out.
+// Problem is something that could not be configured, and was left out.
 type Problem struct {
 	What string // as "IPv4 route 10.0.0.0/8 via 192.0.2.1"
 	Err  error
@@ -35,23 +35,23 @@ type Problem struct {
 
 func (p Problem) String() string { return p.What + ": " + p.Err.Error() }
 
-// Report tells what the namespace looks like now.
+// Report is the result of a configuration.
 type Report struct {
 	Index int32
 	// MAC is the interface's Ethernet address.
 	MAC [6]byte
 	// LinkLocal is its IPv6 link-local address, ready for use; invalid
-	// without Config.Up, or where the namespace has no IPv6.
+	// without Config.Up, or if the namespace has no IPv6.
 	LinkLocal netip.Addr
 	// Problems lists what was left out.
 	Problems []Problem
 }
 
-func (r *Report) problem(what string, err error) {
+func (r *Report) addProblem(what string, err error) {
 	r.Problems = append(r.Problems, Problem{what, err})
 }
 
-// LoopbackUp brings up lo, without which nothing can be bound to 127.0.0.1.
+// LoopbackUp brings up lo; otherwise nothing can be bound to 127.0.0.1.
 func (c *Conn) LoopbackUp() error {
 	err := c.change(sys.RtmNewLink, 0, attr(linkBody(0, sys.IffUp, sys.IffUp), sys.IflaIfname, []byte("lo\x00")))
 	if err != nil {
@@ -81,10 +81,10 @@ func (c *Conn) lookup(name string) (Link, error) {
 	return l, nil
 }
 
-// Configure sets up the guest's interface. When it returns, all is in force:
-// IPv6 addresses skip duplicate address detection, since there is nobody else
-// on that link. It fails only where the interface itself cannot be had;
-// addresses and routes are best effort, and named in the Report if refused.
+// Configure configures the guest's interface. Everything is usable when it returns:
+// IPv6 addresses skip duplicate address detection, since there is nobody else on
+// the link. It fails only if the interface itself cannot be configured; addresses
+// and routes that the kernel refuses are listed in the Report.
 func (c *Conn) Configure(cfg Config) (Report, error) {
 	l, err := c.lookup(cfg.Name)
 	if err != nil {
@@ -107,25 +107,24 @@ func (c *Conn) Configure(cfg Config) (Report, error) {
 	if cfg.Template != nil {
 		c.addFamily(&rep, &cfg.Template.V4)
 		if cfg.Template.V6.On && !v6 {
-			rep.problem("IPv6 on "+cfg.Name, errors.New("not available in the namespace"))
+			rep.addProblem("IPv6 on "+cfg.Name, errors.New("not available in the namespace"))
 		} else {
 			c.addFamily(&rep, &cfg.Template.V6)
 		}
 		if n := max(cfg.Template.V4.Omitted, cfg.Template.V6.Omitted); n > 0 {
-			rep.problem(fmt.Sprintf("%d routes", n), errTooMany)
+			rep.addProblem(fmt.Sprintf("%d routes", n), errTooMany)
 		}
 	}
 	return rep, nil
 }
 
-// linkUp sets the link's properties and brings it up. The kernel would make a
-// link-local address then, which is tentative for a second, and Podman reads
-// addresses at once: so that is switched off while the link comes up, until
-// addLinkLocal has made the same address without detection. v6 is unset if the
-// kernel has no IPv6 for this link.
+// linkUp sets the link's attributes and brings it up. The kernel would then add a
+// link-local address that is tentative for a second, but Podman reads addresses
+// at once: so that is switched off until addLinkLocal has added the same address
+// without detection. v6 is false if the kernel has no IPv6 for this link.
 func (c *Conn) linkUp(cfg *Config, index int32) (v6 bool, err error) {
-	// A kernel that refuses gives queues that are never used.
-	_ = c.noQueue(index)
+	// If the kernel refuses, it allocates queues that are never used.
+	_ = c.setNoQueue(index)
 	if b := properties(linkBody(index, 0, 0), cfg); len(b) > sys.SizeofIfInfomsg {
 		if err := c.change(sys.RtmNewLink, 0, b); err != nil {
 			return false, err
@@ -134,15 +133,15 @@ func (c *Conn) linkUp(cfg *Config, index int32) (v6 bool, err error) {
 	if !cfg.Up {
 		return false, nil
 	}
-	v6 = c.genMode(index, sys.AddrGenModeNone) == nil
+	v6 = c.setAddrGenMode(index, sys.AddrGenModeNone) == nil
 	return v6, c.change(sys.RtmNewLink, 0, linkBody(index, sys.IffUp, sys.IffUp))
 }
 
-// noQueue gives the interface no queueing discipline. A tap takes each frame at
-// once, or drops it, so none would ever hold one; but a multi-queue tap has room
-// for 256 queues, and the default discipline of each allocates three times
-// txqueuelen pointers as the link comes up: 60 MB and 17 ms in all.
-func (c *Conn) noQueue(index int32) error {
+// setNoQueue sets the queueing discipline noqueue. A tap accepts or drops each
+// frame at once, so a queue would always be empty; but a multi-queue tap has 256 of
+// them, and the default discipline of each allocates three times txqueuelen
+// pointers when the link comes up: 60 MB and 17 ms in all.
+func (c *Conn) setNoQueue(index int32) error {
 	b := make([]byte, 4, 40)
 	b = ne.AppendUint32(b, uint32(index))
 	b = ne.AppendUint32(b, 0) // handle
@@ -164,29 +163,28 @@ func properties(b []byte, cfg *Config) []byte {
 	return b
 }
 
-// genMode sets IFLA_AF_SPEC { AF_INET6 { IFLA_INET6_ADDR_GEN_MODE } }: how the
-// kernel makes the link-local address. Setting it makes none yet.
-func (c *Conn) genMode(index int32, mode uint8) error {
+// setAddrGenMode sets IFLA_AF_SPEC { AF_INET6 { IFLA_INET6_ADDR_GEN_MODE } }: how the
+// kernel makes the link-local address, the next time the link comes up.
+func (c *Conn) setAddrGenMode(index int32, mode uint8) error {
 	v6 := attr(nil, sys.AF_INET6, attr(nil, sys.IflaInet6AddrGenMode, []byte{mode}))
 	return c.change(sys.RtmNewLink, 0, attr(linkBody(index, 0, 0), sys.IflaAFSpec, v6))
 }
 
-// addLinkLocal gives the interface its EUI-64 link-local address (RFC 4291
-// appendix A), and leaves it to the kernel to make the same one again when the
-// guest takes its link down and up.
+// addLinkLocal adds the interface's EUI-64 link-local address (RFC 4291 appendix A),
+// and lets the kernel make the same one when the guest sets its link down and up.
 func (c *Conn) addLinkLocal(rep *Report) {
 	m := rep.MAC
 	ip := netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 	err := c.addAddr(rep.Index, &Addr{Prefix: netip.PrefixFrom(ip, 64), Scope: sys.RtScopeLink}, 0)
 	if err != nil && !errors.Is(err, syscall.EEXIST) {
-		rep.problem("IPv6 link-local address "+ip.String(), err)
+		rep.addProblem("IPv6 link-local address "+ip.String(), err)
 		return
 	}
 	rep.LinkLocal = ip
-	_ = c.genMode(rep.Index, sys.AddrGenModeEUI64)
+	_ = c.setAddrGenMode(rep.Index, sys.AddrGenModeEUI64)
 }
 
-// addFamily sets a family's addresses, then its routes.
+// addFamily adds a family's addresses, then its routes.
 func (c *Conn) addFamily(rep *Report, f *Family) {
 	if !f.On {
 		return
@@ -194,22 +192,22 @@ func (c *Conn) addFamily(rep *Report, f *Family) {
 	for i := range f.Addrs {
 		a := &f.Addrs[i]
 		var flags uint32
-		if f.copies(a.Network()) {
+		if f.hasSubnetRoute(a.Network()) {
 			flags = sys.IfaFNoPrefixRoute
 		}
 		if err := c.addAddr(rep.Index, a, flags); err != nil && !errors.Is(err, syscall.EEXIST) {
-			rep.problem("address "+a.String(), err)
+			rep.addProblem("address "+a.String(), err)
 		}
 	}
 	c.addRoutes(rep, f.Routes, f.Addrs)
 	for i := range f.BySource {
-		rep.problem(f.BySource[i].describe(), errBySource)
+		rep.addProblem(f.BySource[i].describe(), errBySource)
 	}
 }
 
-// copies tells whether a route to an address's network is among those to be
-// set: it may have another metric than the one which the kernel would add.
-func (f *Family) copies(network netip.Prefix) bool {
+// hasSubnetRoute reports whether there is a route to the subnet of an address: it
+// may have another metric than the one that the kernel would add.
+func (f *Family) hasSubnetRoute(network netip.Prefix) bool {
 	return slices.ContainsFunc(f.Routes, func(r Route) bool { return r.Dst == network && r.OnLink() })
 }
 
@@ -221,13 +219,13 @@ func lifetime(preferred, valid uint32) []byte {
 
 const forever = 0xffffffff
 
-// addAddr adds an address for ever.
+// addAddr adds an address permanently.
 func (c *Conn) addAddr(index int32, a *Addr, flags uint32) error {
 	return c.putAddr(index, a, flags, forever)
 }
 
-// putAddr adds an address for a time, in seconds. A deprecated one is not
-// preferred as a source here either.
+// putAddr adds an address; valid is its lifetime in seconds if it is deprecated on
+// the host, and so here.
 func (c *Conn) putAddr(index int32, a *Addr, flags, valid uint32) error {
 	b := addrBody(index, a)
 	if a.Prefix.Addr().Is6() {

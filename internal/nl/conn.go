@@ -25,7 +25,7 @@ func Dial() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open route netlink socket: %w", err)
 	}
-	// Words beside the errno, for the log (Linux 4.12); older kernels refuse, and give the errno alone.
+	// Error messages in addition to the errno, since Linux 4.12.
 	_ = s.SetExtAck(true)
 	h := &nl.SocketHandle{Socket: s}
 	return &Conn{handle: h, socks: map[int]*nl.SocketHandle{sys.NetlinkRoute: h}}, nil
@@ -34,11 +34,11 @@ func Dial() (*Conn, error) {
 // Close closes the socket.
 func (c *Conn) Close() { c.handle.Close() }
 
-// dump asks for all objects of a kind and hands each message, without its
-// nlmsghdr, to f, which keeps nothing of it. The table may change during a
-// dump, which the kernel then marks: try again, and take the third answer for
-// what it is, since a host that never holds still must not keep us from
-// starting.
+// dump requests all objects of a kind and passes each message, without its nlmsghdr,
+// to f, which must not retain it. If the table changes during the dump, the kernel
+// says so, and dump tries again; the third result is used in any case, since a
+// host whose network keeps changing must not keep us from starting. reset is
+// called before each try.
 func (c *Conn) dump(kind, want uint16, body []byte, reset func(), f func(msg []byte)) error {
 	var err error
 	for range 3 {
@@ -54,7 +54,7 @@ func (c *Conn) dump(kind, want uint16, body []byte, reset func(), f func(msg []b
 	return nil
 }
 
-// change sends one request that changes something and waits for its answer.
+// change sends a request that changes something and waits for the acknowledgement.
 func (c *Conn) change(kind uint16, flags int, body []byte) error {
 	req := nl.NewNetlinkRequest(int(kind), flags|sys.NlmAck)
 	req.Sockets = c.socks
@@ -63,7 +63,7 @@ func (c *Conn) change(kind uint16, flags int, body []byte) error {
 	return err
 }
 
-// get asks for one object.
+// get requests one object.
 func (c *Conn) get(kind uint16, body []byte) ([]byte, error) {
 	req := nl.NewNetlinkRequest(int(kind), 0)
 	req.Sockets = c.socks
@@ -96,8 +96,8 @@ func attr32(b []byte, typ uint16, val uint32) []byte {
 	return attr(b, typ, ne.AppendUint32(nil, val))
 }
 
-// attrs walks over attributes; it stops at the first malformed one. The
-// nested and byte-order bits of the type are masked off.
+// attrs iterates over attributes up to the first malformed one. The nested and
+// byte-order bits of the type are masked off.
 func attrs(b []byte) func(yield func(typ uint16, val []byte) bool) {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= sys.SizeofRtAttr {

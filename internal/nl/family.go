@@ -7,8 +7,8 @@ import (
 	"penne/internal/sys"
 )
 
-// fill copies the interface's addresses and routes into f.
-func (s *Snapshot) fill(f *Family, c choice) {
+// fill copies the addresses and routes of the template interface into f.
+func (s *Snapshot) fill(f *Family, c familyOptions) {
 	def := s.bestDefault(c.v4, f.Index)
 	for _, a := range s.Addrs {
 		if a.Index != f.Index || a.Prefix.Addr().Is4() != c.v4 {
@@ -40,16 +40,15 @@ func (s *Snapshot) fill(f *Family, c choice) {
 		if r, ok := def.forTap(f.Index); ok {
 			gw = r
 		}
-		if g := gw.way().Gateway; g.Is4() == c.v4 {
+		if g := gw.bestNexthop().Gateway; g.Is4() == c.v4 {
 			f.Gateway = g
 		}
-		f.primary(def.Src)
+		f.promote(def.Src)
 	}
 }
 
-// borrow finds the address of an unnumbered interface, which uses another's:
-// that of its default route, else the first global one, as the kernel does
-// when it selects a source.
+// borrow finds the source address for an unnumbered interface: that of the default
+// route, else the first global one of any interface, which the kernel selects too.
 func (s *Snapshot) borrow(def *Route, v4 bool) []Addr {
 	if def == nil {
 		return nil
@@ -75,10 +74,10 @@ func (s *Snapshot) borrow(def *Route, v4 bool) []Addr {
 	return []Addr{{Prefix: netip.PrefixFrom(ip, ip.BitLen()), Scope: sys.RtScopeUniverse}}
 }
 
-// primary moves to the front the address that stands for the guest: the
-// default route's preferred source, else the first that is not deprecated. The
-// order of the others stays, for the first of a subnet is the primary one.
-func (f *Family) primary(src netip.Addr) {
+// promote moves the guest's main address to the front: the default route's
+// preferred source, else the first that is not deprecated. The others keep their
+// order, since the first of a subnet is the primary one.
+func (f *Family) promote(src netip.Addr) {
 	i := slices.IndexFunc(f.Addrs, func(a Addr) bool { return src.IsValid() && a.Prefix.Addr() == src })
 	if i < 0 {
 		i = slices.IndexFunc(f.Addrs, func(a Addr) bool { return a.Flags&sys.IfaFDeprecated == 0 })
@@ -89,10 +88,10 @@ func (f *Family) primary(src netip.Addr) {
 	}
 }
 
-// forTap returns the route as the namespace shall have it, with its only
-// interface: ways by other interfaces are left out, the kernel's state flags
-// too.
-func (r Route) forTap(index int32) (Route, bool) {
+// forTap returns the route for the namespace: without nexthops on other interfaces
+// than index, and without the kernel's state flags. ok is false if it is not to be
+// copied.
+func (r Route) forTap(index int32) (_ Route, ok bool) {
 	if r.Type != sys.RtnUnicast || !r.uses(index) || !r.worthCopying() {
 		return r, false
 	}
@@ -101,29 +100,29 @@ func (r Route) forTap(index int32) (Route, bool) {
 		r.Index, r.Flags = 0, r.Flags&sys.RtnhFOnlink
 		return r, true
 	}
-	var ways []Nexthop
+	var nexthops []Nexthop
 	for _, n := range r.Nexthops {
 		if n.Index == index {
 			n.Index, n.Flags = 0, n.Flags&sys.RtnhFOnlink
-			ways = append(ways, n)
+			nexthops = append(nexthops, n)
 		}
 	}
-	r.Nexthops, r.Flags = ways, 0
-	if len(ways) == 1 {
-		r.Gateway, r.Flags, r.Nexthops = ways[0].Gateway, ways[0].Flags, nil
+	r.Nexthops, r.Flags = nexthops, 0
+	if len(nexthops) == 1 {
+		r.Gateway, r.Flags, r.Nexthops = nexthops[0].Gateway, nexthops[0].Flags, nil
 	}
 	return r, true
 }
 
-// worthCopying is unset for what the kernel makes by itself on every
-// interface: the link-local prefix and multicast.
+// worthCopying is false for the routes that the kernel adds to every interface: the
+// link-local prefix and multicast.
 func (r *Route) worthCopying() bool {
 	ip := r.Dst.Addr()
 	return r.Default() || r.Is4() || !ip.IsLinkLocalUnicast() && !ip.IsMulticast()
 }
 
-// defaultRoute makes a default route, by a device alone if via is invalid.
-func defaultRoute(via netip.Addr) Route {
+// newDefaultRoute makes a default route; without a gateway if via is invalid.
+func newDefaultRoute(via netip.Addr) Route {
 	r := Route{Gateway: via, Protocol: sys.RtprotBoot, Type: sys.RtnUnicast, Scope: sys.RtScopeUniverse}
 	r.Dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if via.Is6() {
@@ -133,7 +132,7 @@ func defaultRoute(via netip.Addr) Route {
 }
 
 // override applies -a, -n, -g and the options that restrict copying.
-func (f *Family) override(c choice, s *Snapshot) {
+func (f *Family) override(c familyOptions, s *Snapshot) {
 	switch {
 	case c.addr.IsValid():
 		f.Addrs = []Addr{{Prefix: netip.PrefixFrom(c.addr, s.bitsFor(c, f.Index))}}
@@ -146,10 +145,10 @@ func (f *Family) override(c choice, s *Snapshot) {
 	}
 	if c.gateway.IsValid() {
 		f.Gateway = c.gateway
-		f.Routes = []Route{defaultRoute(c.gateway)}
+		f.Routes = []Route{newDefaultRoute(c.gateway)}
 	} else if f.Index == 0 {
 		f.Local, f.Gateway = true, c.localRouter
-		f.Routes = []Route{defaultRoute(c.localRouter)}
+		f.Routes = []Route{newDefaultRoute(c.localRouter)}
 	} else if !c.copyRoutes {
 		f.Routes = f.firstDefault()
 	}
@@ -158,12 +157,12 @@ func (f *Family) override(c choice, s *Snapshot) {
 	}
 }
 
-// firstDefault keeps the best default route of those copied, with nothing that
-// refers to what was not copied.
+// firstDefault returns the best of the copied default routes, without its preferred
+// source, which may not have been copied.
 func (f *Family) firstDefault() []Route {
 	var best *Route
 	for i := range f.Routes {
-		if r := &f.Routes[i]; r.Default() && (best == nil || r.before(best)) {
+		if r := &f.Routes[i]; r.Default() && (best == nil || r.betterThan(best)) {
 			best = r
 		}
 	}
@@ -175,10 +174,10 @@ func (f *Family) firstDefault() []Route {
 	return []Route{r}
 }
 
-// bitsFor is the prefix length for the address given with -a: as given, else
-// that of the same address on the host's interface, else by the class of an
-// IPv4 address, else 64.
-func (s *Snapshot) bitsFor(c choice, index int32) int {
+// bitsFor is the prefix length of the address given by -a: as given, else that of
+// the same address on the host's interface, else by the class of an IPv4 address,
+// else 64.
+func (s *Snapshot) bitsFor(c familyOptions, index int32) int {
 	if c.bits != 0 {
 		return c.bits
 	}

@@ -10,32 +10,32 @@ import (
 	"penne/internal/sys"
 )
 
-// Changes come in rows: a VPN's start is a link, addresses, routes. A row ends
-// when nothing has come for a moment; one that never ends is looked at anyway.
+// Changes come in bursts: a VPN adds a link, addresses and routes. A burst ends when
+// nothing has come for settle, or after settleMax.
 const (
 	settle    = 10 * time.Millisecond
 	settleMax = 100 * time.Millisecond
 )
 
-// retry is when to look again after a look that failed: the kernel may have
-// been short of memory.
+// retry is how long to wait after reading the network's state has failed: the kernel
+// may have been short of memory.
 const retry = time.Second
 
-// Monitor follows a network namespace. It waits for the kernel's word and
-// polls nothing. It is used by one goroutine, but for Close.
+// Monitor follows the changes of a network namespace, of which the kernel notifies
+// it. It is used by one goroutine, except for Close.
 type Monitor struct {
 	events *os.File
 	conn   *Conn
 	opts   Options
 	buf    []byte
 	last   Template
-	failed bool // the last look did
+	failed bool // the last step did
 	retry  time.Duration
 	quit   chan struct{} // closed by Close
 }
 
 // NewMonitor starts to follow the network namespace of the calling thread, and
-// returns what it is like now.
+// returns its current Template.
 func NewMonitor(o Options) (*Monitor, Template, error) {
 	fd, err := sys.RouteEvents()
 	if err != nil {
@@ -45,7 +45,7 @@ func NewMonitor(o Options) (*Monitor, Template, error) {
 		events: os.NewFile(uintptr(fd), "route events"), opts: o, buf: make([]byte, 32<<10),
 		retry: retry, quit: make(chan struct{}),
 	}
-	// Listening comes first, so that nothing changes unseen in between.
+	// Notifications come first, so that no change is missed in between.
 	if m.conn, err = Dial(); err != nil {
 		m.events.Close()
 		return nil, Template{}, err
@@ -61,16 +61,16 @@ func NewMonitor(o Options) (*Monitor, Template, error) {
 	return m, m.last, nil
 }
 
-// Close ends the watch, once: Next returns os.ErrClosed.
+// Close makes Next return os.ErrClosed. To be called once.
 func (m *Monitor) Close() {
 	close(m.quit)
 	_ = m.events.Close()
 	m.conn.Close()
 }
 
-// Next waits until the Template has changed. A named template interface that has
-// gone leaves the Template as it was, for it may come back. After an error other
-// than os.ErrClosed the next call looks again, a second later.
+// Next waits until the Template has changed, and returns it. While a template
+// interface that Options name is missing, the Template stays as it was. After an
+// error other than os.ErrClosed the next call tries again, a second later.
 func (m *Monitor) Next() (Template, error) {
 	for {
 		changed, err := m.step()
@@ -88,8 +88,8 @@ func (m *Monitor) Next() (Template, error) {
 	}
 }
 
-// step waits for a row of changes, or to try again, and looks at what has
-// become of the network.
+// step waits for a burst of changes, or to try again, and then reads the state of
+// the network.
 func (m *Monitor) step() (changed bool, err error) {
 	if m.failed {
 		select {
@@ -113,23 +113,23 @@ func (m *Monitor) step() (changed bool, err error) {
 	return !change.Empty(), nil
 }
 
-// wait returns after a row of changes of which one may matter.
+// wait returns after a burst of changes of which one may be relevant.
 func (m *Monitor) wait() error {
 	if err := m.events.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
 	for {
-		matters, err := m.read()
+		relevant, err := m.read()
 		if err != nil {
 			return err
 		}
-		if matters {
+		if relevant {
 			return m.drain()
 		}
 	}
 }
 
-// drain reads until the row of changes ends.
+// drain reads until the burst ends.
 func (m *Monitor) drain() error {
 	end := time.Now().Add(settleMax)
 	for {
@@ -148,8 +148,8 @@ func (m *Monitor) drain() error {
 	}
 }
 
-// read takes one message and tells whether it may matter. Lost ones do.
-func (m *Monitor) read() (matters bool, err error) {
+// read reads one datagram and reports whether it may be relevant. Lost ones may.
+func (m *Monitor) read() (maybe bool, err error) {
 	n, err := m.events.Read(m.buf)
 	if errors.Is(err, syscall.ENOBUFS) {
 		return true, nil
@@ -160,13 +160,13 @@ func (m *Monitor) read() (matters bool, err error) {
 	return relevant(m.buf[:n]), nil
 }
 
-// relevant tells whether one of the messages may change a Template: all but
-// routes of other tables, which come with each address (local), and clones.
+// relevant reports whether one of the messages b may change a Template: all but
+// routes of other tables (one in local for each address) and cloned routes.
 func relevant(b []byte) bool {
 	for len(b) >= sys.SizeofNlMsghdr {
 		n := uint64(ne.Uint32(b))
 		if n < sys.SizeofNlMsghdr || n > uint64(len(b)) {
-			return true // cut short: look, to be safe
+			return true // truncated: assume so
 		}
 		typ, body := ne.Uint16(b[4:]), b[sys.SizeofNlMsghdr:n]
 		if typ != sys.RtmNewRoute && typ != sys.RtmDelRoute {

@@ -6,8 +6,8 @@ import (
 	"penne/internal/sys"
 )
 
-// ip reads an address from an attribute's value; invalid if it has no
-// address's length.
+// ip reads an address from an attribute's value; invalid if its length is not an
+// address's.
 func ip(b []byte) netip.Addr {
 	a, _ := netip.AddrFromSlice(b)
 	return a
@@ -47,8 +47,8 @@ func cString(b []byte) string {
 }
 
 // parseAddr reads an RTM_NEWADDR message (struct ifaddrmsg: family, prefixlen,
-// flags, scope, index u32). IPv4 gives IFA_LOCAL always, and the peer or the
-// same again as IFA_ADDRESS; IPv6 gives IFA_LOCAL only where there is a peer.
+// flags, scope, index u32). IPv4 always has IFA_LOCAL, and the peer or the same
+// address as IFA_ADDRESS; IPv6 has IFA_LOCAL only if there is a peer.
 func parseAddr(m []byte) (a Addr, ok bool) {
 	if len(m) < sys.SizeofIfAddrmsg {
 		return a, false
@@ -77,8 +77,8 @@ func parseAddr(m []byte) (a Addr, ok bool) {
 }
 
 // parseRoute reads an RTM_NEWROUTE message (struct rtmsg: family, dst_len,
-// src_len, tos, table, protocol, scope, type, flags u32). Routes of other
-// tables, clones, and other families are not for us.
+// src_len, tos, table, protocol, scope, type, flags u32). ok is false for routes of
+// other tables and families, and cloned ones.
 func parseRoute(m []byte) (r Route, ok bool) {
 	if len(m) < sys.SizeofRtMsg || m[4] != sys.RtTableMain || ne.Uint32(m[8:])&sys.RtmFCloned != 0 {
 		return r, false
@@ -138,7 +138,7 @@ func via(b []byte) netip.Addr {
 	return ip(b[2:])
 }
 
-// parseNexthops reads RTA_MULTIPATH: a row of struct rtnexthop (len u16, flags,
+// parseNexthops reads RTA_MULTIPATH: an array of struct rtnexthop (len u16, flags,
 // hops, ifindex s32), each with attributes.
 func parseNexthops(b []byte) (nhs []Nexthop) {
 	for len(b) >= sys.SizeofRtNexthop {
@@ -161,29 +161,29 @@ func parseNexthops(b []byte) (nhs []Nexthop) {
 	return nhs
 }
 
-// nexthopObject is an object of `ip nexthop`: a way, or a group of them.
+// nexthopObject is an object of ip-nexthop(8): a nexthop, or a group of them.
 type nexthopObject struct {
 	id      uint32
-	way     Nexthop
-	members []Nexthop // of a group: Index holds the member's id, until resolved
+	nexthop Nexthop
+	members []Nexthop // of a group; Index is the member's id
 }
 
 // parseNexthopObject reads an RTM_NEWNEXTHOP message (struct nhmsg: family,
-// scope, protocol, reserved, flags u32). NHA_GROUP is a row of struct
-// nexthop_grp: id u32, weight less one u8, three more bytes.
+// scope, protocol, reserved, flags u32). NHA_GROUP is an array of struct
+// nexthop_grp: id u32, weight minus one u8, three more bytes.
 func parseNexthopObject(m []byte) (o nexthopObject, ok bool) {
 	if len(m) < sys.SizeofNhmsg {
 		return o, false
 	}
-	o.way.Flags = m[4]
+	o.nexthop.Flags = m[4]
 	for typ, val := range attrs(m[sys.SizeofNhmsg:]) {
 		switch typ {
 		case sys.NhaID:
 			o.id = u32(val)
 		case sys.NhaOif:
-			o.way.Index = int32(u32(val))
+			o.nexthop.Index = int32(u32(val))
 		case sys.NhaGateway:
-			o.way.Gateway = ip(val)
+			o.nexthop.Gateway = ip(val)
 		case sys.NhaGroup:
 			for ; len(val) >= 8; val = val[8:] {
 				o.members = append(o.members, Nexthop{Index: int32(ne.Uint32(val)), Weight: val[4]})

@@ -10,43 +10,42 @@ import (
 	"penne/internal/sys"
 )
 
-// addRoutes sets routes in dependency order: a gateway has to be reachable by
-// a route that is there already. What needs another comes again in the next
-// round, until a round sets nothing. What is left then gets "onlink", which
-// says that the gateway is on this link whatever the table says: true here,
-// for we answer for every address. The last try goes without metrics, which
-// may ask for what the namespace lacks. What the kernel refuses even so is
-// left out.
+// addRoutes adds routes in dependency order, since a gateway must be reachable by
+// an existing route: those that fail are tried again, until a round adds none.
+// What is left then gets "onlink", which says that the gateway is on this link
+// whatever the table says: that is true here, since we answer for every address.
+// The last try is without metrics, which may refer to what the namespace lacks.
+// What the kernel still refuses is left out.
 func (c *Conn) addRoutes(rep *Report, routes []Route, addrs []Addr) {
-	todo := make([]refused, 0, len(routes))
+	todo := make([]pendingRoute, 0, len(routes))
 	for _, r := range routes {
 		r.dropForeignSource(addrs)
-		todo = append(todo, refused{route: r})
+		todo = append(todo, pendingRoute{route: r})
 	}
-	slices.SortStableFunc(todo, func(a, b refused) int { return a.route.order() - b.route.order() })
+	slices.SortStableFunc(todo, func(a, b pendingRoute) int { return a.route.order() - b.route.order() })
 	for n := len(todo) + 1; len(todo) < n; {
 		n = len(todo)
-		todo = c.round(rep.Index, todo)
+		todo = c.tryRoutes(rep.Index, todo)
 	}
 	for _, soften := range []func(*Route){(*Route).forceOnlink, (*Route).dropMetrics} {
 		for i := range todo {
 			soften(&todo[i].route)
 		}
-		todo = c.round(rep.Index, todo)
+		todo = c.tryRoutes(rep.Index, todo)
 	}
 	for _, r := range todo {
-		rep.problem(r.route.describe(), r.err)
+		rep.addProblem(r.route.describe(), r.err)
 	}
 }
 
-// refused is a route to be set, with the kernel's last word on it.
-type refused struct {
+// pendingRoute is a route to be added, and the error of the last try.
+type pendingRoute struct {
 	route Route
 	err   error
 }
 
-// round tries each route once, and returns those that failed.
-func (c *Conn) round(index int32, routes []refused) (failed []refused) {
+// tryRoutes tries each route once, and returns those that failed.
+func (c *Conn) tryRoutes(index int32, routes []pendingRoute) (failed []pendingRoute) {
 	for _, r := range routes {
 		r.err = c.addRoute(index, &r.route)
 		if r.err != nil && !errors.Is(r.err, syscall.EEXIST) {
@@ -67,15 +66,15 @@ func (r *Route) order() int {
 	return 2
 }
 
-// dropForeignSource removes a preferred source that the guest does not have,
-// which the kernel would refuse.
+// dropForeignSource removes a preferred source that is not an address of the
+// guest's, which the kernel would refuse.
 func (r *Route) dropForeignSource(addrs []Addr) {
 	if !slices.ContainsFunc(addrs, func(a Addr) bool { return a.Prefix.Addr() == r.Src }) {
 		r.Src = netip.Addr{}
 	}
 }
 
-// forceOnlink marks all gateways as on the link.
+// forceOnlink marks all gateways as onlink.
 func (r *Route) forceOnlink() {
 	if r.Gateway.IsValid() {
 		r.Flags |= sys.RtnhFOnlink
@@ -97,16 +96,16 @@ func (r *Route) describe() string {
 	return "IPv6 route " + r.String()
 }
 
-// Why routes are not copied.
+// Reasons why routes are not copied.
 var (
 	errEncap    = errors.New("routes that encapsulate are not copied")
 	errBySource = errors.New("routes for some sources only are not copied")
 	errTooMany  = fmt.Errorf("no more than %d are copied", maxRoutes)
 )
 
-// addRoute adds one route on the interface. EEXIST means that it is there. In
-// IPv6 that must not be asked for: a default route which the guest has by a
-// router advertisement, of the same metric, would do, but is another one.
+// addRoute adds one route on the interface. It fails with EEXIST if there is one
+// already. Not so for IPv6: there, a default route of the same metric that the guest
+// got by a router advertisement would count, but is a different one.
 func (c *Conn) addRoute(index int32, r *Route) error {
 	if r.Encap {
 		return errEncap
@@ -149,7 +148,7 @@ func (r *Route) body(index int32) []byte {
 	return attr32(b, sys.RtaOif, uint32(index))
 }
 
-// nexthops is a row of struct rtnexthop.
+// nexthops is an array of struct rtnexthop.
 func (r *Route) nexthops(index int32) (b []byte) {
 	for _, n := range r.Nexthops {
 		at := len(b)
@@ -161,7 +160,7 @@ func (r *Route) nexthops(index int32) (b []byte) {
 	return b
 }
 
-// gateway appends a gateway: RTA_VIA (struct rtvia) where the families differ.
+// gateway appends a gateway: RTA_VIA (struct rtvia) if the families differ.
 func gateway(b []byte, v4 bool, gw netip.Addr) []byte {
 	if !gw.IsValid() {
 		return b

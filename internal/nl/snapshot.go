@@ -6,19 +6,18 @@ import (
 	"penne/internal/sys"
 )
 
-// maxRoutes bounds how many routes a Snapshot keeps: default routes always,
-// others up to this. A host with the Internet's whole table has a million,
-// and the guest gets along with the default route.
+// maxRoutes is the most routes that a Snapshot keeps, not counting further default
+// routes. A router may have a million, and a default route serves the guest as
+// well.
 const maxRoutes = 10000
 
-// Snapshot is what the kernel said of a network namespace, at nearly one
-// moment.
+// Snapshot is the state of a network namespace, read by several dumps in a row.
 type Snapshot struct {
 	Links  []Link
 	Addrs  []Addr
 	Routes []Route // of the main table
-	// BySource are those that hold for some sources only (ip-route(8),
-	// from), which says nothing of the guest's: they are not copied.
+	// BySource are the routes for certain sources only (ip-route(8), from),
+	// which are not copied: the guest's sources are others.
 	BySource []Route
 	// Omitted counts routes beyond the limit.
 	Omitted int
@@ -80,7 +79,7 @@ func (c *Conn) readRoutes(s *Snapshot) error {
 	return c.resolveNexthops(s)
 }
 
-// resolveNexthops fills in what routes leave to nexthop objects.
+// resolveNexthops fills in the nexthops of routes that only name a nexthop object.
 func (c *Conn) resolveNexthops(s *Snapshot) error {
 	objects := map[uint32]nexthopObject{}
 	err := c.dump(sys.RtmGetNexthop, sys.RtmNewNexthop, make([]byte, sys.SizeofNhmsg), func() { clear(objects) }, func(m []byte) {
@@ -102,13 +101,13 @@ func (c *Conn) resolveNexthops(s *Snapshot) error {
 func (r *Route) resolve(objects map[uint32]nexthopObject) {
 	o := objects[r.nhID]
 	if o.members == nil {
-		r.Index, r.Gateway, r.Flags = o.way.Index, o.way.Gateway, r.Flags|o.way.Flags
+		r.Index, r.Gateway, r.Flags = o.nexthop.Index, o.nexthop.Gateway, r.Flags|o.nexthop.Flags
 		return
 	}
 	for _, m := range o.members {
-		way := objects[uint32(m.Index)].way
-		way.Weight = m.Weight
-		r.Nexthops = append(r.Nexthops, way)
+		nh := objects[uint32(m.Index)].nexthop
+		nh.Weight = m.Weight
+		r.Nexthops = append(r.Nexthops, nh)
 	}
 }
 

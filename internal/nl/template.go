@@ -8,19 +8,19 @@ import (
 	"penne/internal/sys"
 )
 
-// Addresses of local mode, the same as upstream's: link-local ones, for a host
-// that has no network of that family.
+// Addresses of local mode, the same as upstream's: link-local ones, for a family of
+// which the host has no address.
 var (
 	LocalGuest4   = netip.MustParsePrefix("169.254.2.1/16")
 	LocalGateway4 = netip.MustParseAddr("169.254.2.2")
 	LocalGateway6 = netip.MustParseAddr("fe80::1")
 )
 
-// FallbackIfname is the tap's name where no template interface gives one.
+// FallbackIfname is the tap's name if there is no template interface.
 const FallbackIfname = "tap0"
 
-// Options say what the Template is taken from and what overrides it. Zero
-// values mean "not given".
+// Options say what a Template is made from and what overrides it. Zero values mean
+// "not given".
 type Options struct {
 	Interface                string     // template for both families (-i)
 	OutboundIf4, OutboundIf6 string     // templates where Interface is not given
@@ -32,7 +32,7 @@ type Options struct {
 	NoCopyRoutes             bool       // the default route only
 }
 
-// Template is what the guest shall have.
+// Template is the network configuration that the guest gets.
 type Template struct {
 	V4, V6 Family
 	// Ifname is the name for the guest's interface: that of the template
@@ -45,10 +45,10 @@ type Template struct {
 
 // Family is one address family's part of a Template.
 type Family struct {
-	// On is unset where the family is not wanted, or missing in the kernel.
+	// On is false if the family is not wanted, or the kernel lacks it.
 	On bool
-	// Local is set where the host has no network of this family: the guest
-	// gets link-local addresses and reaches the host.
+	// Local is set if the host has no address of this family: the guest
+	// gets link-local addresses and can reach the host only.
 	Local bool
 	// Index, Name, MTU (bytes) and MAC describe the template interface;
 	// zero in local mode.
@@ -56,25 +56,25 @@ type Family struct {
 	Name  string
 	MTU   uint32
 	MAC   [6]byte
-	// Gateway is the router, invalid where the default route has none of
-	// this family, or where there is no default route.
+	// Gateway is the router, invalid if there is no default route or its
+	// gateway is of another family.
 	Gateway netip.Addr
 	// HostLinkLocal is the template interface's link-local address; IPv6
 	// only, invalid if it has none.
 	HostLinkLocal netip.Addr
-	// Addrs and Routes are to be set in the namespace, in this order. The
-	// first of Addrs is the guest's address where one must be named. IPv6's
-	// local mode has none: the interface's link-local address serves.
+	// Addrs and Routes are for the namespace, in this order. The first of
+	// Addrs is the guest's main address. IPv6 in local mode has none: the
+	// interface's own link-local address serves.
 	Addrs  []Addr
 	Routes []Route
 	// BySource are the interface's routes that are not copied, for a Report.
 	BySource []Route
-	// Omitted counts the host's routes, of all families, that were too many
-	// to look at.
+	// Omitted counts the routes of the host, of both families, beyond
+	// maxRoutes.
 	Omitted int
 }
 
-// Addr is the guest's address, the first of Addrs; invalid if there is none.
+// Addr is the guest's main address, the first of Addrs; invalid if there is none.
 func (f *Family) Addr() netip.Addr {
 	if len(f.Addrs) == 0 {
 		return netip.Addr{}
@@ -82,8 +82,8 @@ func (f *Family) Addr() netip.Addr {
 	return f.Addrs[0].Prefix.Addr()
 }
 
-// choice is one family's share of Options.
-type choice struct {
+// familyOptions are the Options of one family.
+type familyOptions struct {
 	v4          bool
 	name        string
 	addr        netip.Addr
@@ -96,20 +96,20 @@ type choice struct {
 	localRouter netip.Addr
 }
 
-func (o *Options) family4() choice {
-	c := choice{v4: true, name: o.Interface, addr: o.Addr4, bits: o.Bits4, gateway: o.Gateway4, wanted: !o.NoIPv4}
+func (o *Options) family4() familyOptions {
+	c := familyOptions{v4: true, name: o.Interface, addr: o.Addr4, bits: o.Bits4, gateway: o.Gateway4, wanted: !o.NoIPv4}
 	c.localAddrs = []Addr{{Prefix: LocalGuest4, Scope: sys.RtScopeLink}}
 	c.localRouter = LocalGateway4
 	return c.finish(o, o.OutboundIf4)
 }
 
-func (o *Options) family6() choice {
-	c := choice{name: o.Interface, addr: o.Addr6, bits: o.Bits6, gateway: o.Gateway6, wanted: !o.NoIPv6}
+func (o *Options) family6() familyOptions {
+	c := familyOptions{name: o.Interface, addr: o.Addr6, bits: o.Bits6, gateway: o.Gateway6, wanted: !o.NoIPv6}
 	c.localRouter = LocalGateway6
 	return c.finish(o, o.OutboundIf6)
 }
 
-func (c choice) finish(o *Options, outbound string) choice {
+func (c familyOptions) finish(o *Options, outbound string) familyOptions {
 	if c.name == "" {
 		c.name = outbound
 	}
@@ -118,9 +118,9 @@ func (c choice) finish(o *Options, outbound string) choice {
 	return c
 }
 
-// Template chooses, per family, the template interface: the named one, else
-// the one of the default route with the lowest metric, else the first that has
-// an address and any route. It fails only where a named interface is missing.
+// Template makes a Template. The template interface of a family is the named one,
+// else that of the default route with the lowest metric, else the first that has an
+// address and any route. Template fails only if a named interface is missing.
 func (s *Snapshot) Template(o Options) (Template, error) {
 	t := Template{Ifname: FallbackIfname}
 	var err error
@@ -141,11 +141,11 @@ func (s *Snapshot) Template(o Options) (Template, error) {
 	return t, nil
 }
 
-func (s *Snapshot) family(c choice) (Family, error) {
+func (s *Snapshot) family(c familyOptions) (Family, error) {
 	if !c.wanted || !c.v4 && !s.hasIPv6() {
 		return Family{}, nil
 	}
-	link, err := s.pick(c)
+	link, err := s.templateLink(c)
 	if err != nil {
 		return Family{}, err
 	}
@@ -161,19 +161,19 @@ func (s *Snapshot) family(c choice) (Family, error) {
 	return f, nil
 }
 
-// localFamily is a family that the host has no network of.
-func localFamily(c choice) Family {
+// localFamily is a family in local mode.
+func localFamily(c familyOptions) Family {
 	f := Family{On: true, Local: true, Gateway: c.localRouter, Addrs: c.localAddrs}
 	if c.gateway.IsValid() {
 		f.Gateway = c.gateway
 	}
-	f.Routes = []Route{defaultRoute(f.Gateway)}
+	f.Routes = []Route{newDefaultRoute(f.Gateway)}
 	return f
 }
 
-// hasIPv6 tells whether the kernel speaks IPv6. With the module missing, or
-// disable_ipv6 set, no interface has an address, lo included; where lo has
-// none because it is down, IPv4 is missing as well, and nothing is known.
+// hasIPv6 reports whether the kernel has IPv6. Without the module, or with
+// disable_ipv6 set, no interface has an IPv6 address, lo included; but if there is no
+// IPv4 address either, lo may just be down.
 func (s *Snapshot) hasIPv6() bool {
 	has4 := false
 	for i := range s.Addrs {
@@ -185,8 +185,8 @@ func (s *Snapshot) hasIPv6() bool {
 	return !has4 && sys.HasIPv6()
 }
 
-// pick returns the template interface, nil for none.
-func (s *Snapshot) pick(c choice) (*Link, error) {
+// templateLink returns the template interface, nil if there is none.
+func (s *Snapshot) templateLink(c familyOptions) (*Link, error) {
 	if c.name != "" {
 		l := s.linkByName(c.name)
 		if l == nil {
@@ -195,23 +195,22 @@ func (s *Snapshot) pick(c choice) (*Link, error) {
 		return l, nil
 	}
 	if r := s.bestDefault(c.v4, 0); r != nil {
-		return s.link(r.way().Index), nil
+		return s.link(r.bestNexthop().Index), nil
 	}
 	for i := range s.Routes {
 		r := &s.Routes[i]
-		if r.Is4() != c.v4 || !s.usable(r) || r.way().dead() || !r.worthCopying() {
+		if r.Is4() != c.v4 || !s.usable(r) || r.bestNexthop().dead() || !r.worthCopying() {
 			continue
 		}
-		if l := s.link(r.way().Index); s.hasGlobal(l.Index, c.v4) {
+		if l := s.link(r.bestNexthop().Index); s.hasGlobal(l.Index, c.v4) {
 			return l, nil
 		}
 	}
 	return nil, nil
 }
 
-// bestDefault returns the default route with the lowest metric, on the
-// interface index unless that is zero; one whose link is down only if there is
-// no other. Nil if there is none.
+// bestDefault returns the best default route, on the interface index unless that is
+// zero; nil if there is none.
 func (s *Snapshot) bestDefault(v4 bool, index int32) *Route {
 	var best *Route
 	for i := range s.Routes {
@@ -219,17 +218,17 @@ func (s *Snapshot) bestDefault(v4 bool, index int32) *Route {
 		if r.Is4() != v4 || !r.Default() || !s.usable(r) || index != 0 && !r.uses(index) {
 			continue
 		}
-		if best == nil || r.before(best) {
+		if best == nil || r.betterThan(best) {
 			best = r
 		}
 	}
 	return best
 }
 
-// before orders default routes: living ones, lower metrics, higher router
-// preference (RFC 4191), earlier ones.
-func (r *Route) before(o *Route) bool {
-	if d, e := r.way().dead(), o.way().dead(); d != e {
+// betterThan compares default routes: live ones are better than dead ones, then
+// lower metrics, then higher router preference (RFC 4191).
+func (r *Route) betterThan(o *Route) bool {
+	if d, e := r.bestNexthop().dead(), o.bestNexthop().dead(); d != e {
 		return e
 	}
 	if r.Metric != o.Metric {
@@ -241,18 +240,19 @@ func (r *Route) before(o *Route) bool {
 // rank orders the two-bit two's complement of RFC 4191: 1 high, 0 medium, 3 low.
 func rank(pref uint8) int8 { return int8(pref<<6) >> 6 }
 
-// usable tells whether the route leads somewhere: no blackhole, and an
-// interface that exists and is not loopback.
+// usable reports whether the route is a unicast route of an interface that exists
+// and is not loopback.
 func (s *Snapshot) usable(r *Route) bool {
 	if r.Type != sys.RtnUnicast {
 		return false
 	}
-	l := s.link(r.way().Index)
+	l := s.link(r.bestNexthop().Index)
 	return l != nil && !l.Loopback()
 }
 
-// way returns the route's only way, or the heaviest living one of several.
-func (r *Route) way() Nexthop {
+// bestNexthop returns the route's only nexthop, or the live one with the highest
+// weight.
+func (r *Route) bestNexthop() Nexthop {
 	if len(r.Nexthops) == 0 {
 		return Nexthop{Gateway: r.Gateway, Index: r.Index, Flags: r.Flags}
 	}
@@ -267,7 +267,7 @@ func (r *Route) way() Nexthop {
 
 func (n Nexthop) dead() bool { return n.Flags&(sys.RtnhFDead|sys.RtnhFDown) != 0 }
 
-// uses tells whether one of the route's ways leaves by the interface.
+// uses reports whether one of the route's nexthops is on the interface.
 func (r *Route) uses(index int32) bool {
 	if len(r.Nexthops) == 0 {
 		return r.Index == index
@@ -281,7 +281,8 @@ func (s *Snapshot) hasGlobal(index int32, v4 bool) bool {
 	})
 }
 
-// global tells whether the address is worth giving to the guest.
+// global reports whether the guest may have the address: it is unicast, of more than
+// link scope, and no duplicate.
 func (a *Addr) global() bool {
 	ip := a.Prefix.Addr()
 	return a.Scope < sys.RtScopeLink && a.Flags&sys.IfaFDADFailed == 0 &&

@@ -259,18 +259,18 @@ func TestTemplateMissingInterface(t *testing.T) {
 func TestRouterPreference(t *testing.T) {
 	def := netip.MustParsePrefix("::/0")
 	low, medium, high := Route{Dst: def, Pref: 3}, Route{Dst: def}, Route{Dst: def, Pref: 1}
-	if !high.before(&medium) || !medium.before(&low) || low.before(&high) || medium.before(&medium) {
+	if !high.betterThan(&medium) || !medium.betterThan(&low) || low.betterThan(&high) || medium.betterThan(&medium) {
 		t.Error("router preferences are not ordered high, medium, low")
 	}
 	dead := Route{Dst: def, Pref: 1, Flags: 1}
-	if dead.before(&low) || !low.before(&dead) {
+	if dead.betterThan(&low) || !low.betterThan(&dead) {
 		t.Error("a dead route comes before a living one")
 	}
 }
 
 func TestPrefixByClass(t *testing.T) {
 	for ip, want := range map[string]int{"10.1.2.3": 8, "127.9.9.9": 8, "172.16.0.1": 16, "192.0.2.1": 24, "223.1.1.1": 24, "240.0.0.1": 32} {
-		if got := (&Snapshot{}).bitsFor(choice{v4: true, addr: addr(ip)}, 0); got != want {
+		if got := (&Snapshot{}).bitsFor(familyOptions{v4: true, addr: addr(ip)}, 0); got != want {
 			t.Errorf("%s: /%d, want /%d", ip, got, want)
 		}
 	}
