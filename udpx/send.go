@@ -6,11 +6,6 @@ import (
 	"penne/ring"
 )
 
-// maxMessage bounds the payload of a UDP_SEGMENT message: the kernel builds one
-// packet of it first, whose IPv6 length, the smaller one, must stay below 64
-// KiB.
-const maxMessage = 65535 - 40 - 8
-
 // maxPieces bounds the datagrams of a superpacket: four times what any kernel
 // makes (UDP_MAX_SEGMENTS), so that one frame cannot keep a shard busy for long.
 const maxPieces = 512
@@ -106,7 +101,7 @@ func (u *UDP) packSuper(r *record, at cursor) cursor {
 	size, n := superSize(at.f), at.f.H.PayloadLen
 	m := message{f: at.f, frames: 1, from: at.off, to: min(at.off+size, n), count: 1}
 	if u.segment && size <= uint32(r.segMax) {
-		fit := min(sys.MaxSegments, maxMessage/size)
+		fit := min(sys.MaxSegments, sys.MaxSegmented/size)
 		m.to = min(at.off+size*fit, n)
 		m.count = (m.to - m.from + size - 1) / size
 	}
@@ -132,7 +127,7 @@ func (u *UDP) packRun(r *record, at cursor) cursor {
 	for ; next != nil && u.joins(next, size, ttl); next = next.Next {
 		n := next.H.PayloadLen
 		total += n
-		if total > maxMessage || last.count == sys.MaxSegments || !u.send.RoomToExtend() {
+		if total > sys.MaxSegmented || last.count == sys.MaxSegments || !u.send.RoomToExtend() {
 			break
 		}
 		u.send.Extend(next.L4Payload())

@@ -42,9 +42,6 @@ func NewRecvRow(n int) *RecvRow {
 	return r
 }
 
-// Cap is the most datagrams of one Recv.
-func (r *RecvRow) Cap() int { return len(r.hdr) }
-
 // SetBuf says where the i-th datagram of the next Recv goes: into b, which
 // stays where it is (arena memory).
 func (r *RecvRow) SetBuf(i int, b []byte) { SetIovec(&r.iov[i], b) }
@@ -125,15 +122,15 @@ func findControl(b []byte, level, typ, size int) []byte {
 	return nil
 }
 
-// sendSegment is the room of one UDP_SEGMENT control message, sendControl that
-// of the way back as well, which stands behind it.
+// sendSegment is the room of a UDP_SEGMENT control message, sendControl that of a
+// Dest's behind it as well.
 const (
 	sendSegment = unix.SizeofCmsghdr + 8
 	sendControl = sendSegment + pktinfoWords*8
 )
 
-// SendRow sends rows of messages over a connected datagram socket with one
-// sendmmsg each. A message gathers one or more pieces. All its memory is made
+// SendRow sends rows of messages over a datagram socket with one sendmmsg each:
+// Send where it is connected, SendTo where it is not. A message gathers one or more pieces. All its memory is made
 // by NewSendRow; the pieces are the caller's. Owned by one thread.
 type SendRow struct {
 	hdr  []mmsghdr
@@ -141,6 +138,9 @@ type SendRow struct {
 	ctl  [][sendControl]byte
 	n    int // messages added
 	niov int // pieces added
+
+	one    unix.Msghdr // of SendSingly
+	oneIov Iovec
 }
 
 // NewSendRow makes a row for up to msgs messages and pieces pieces in all.

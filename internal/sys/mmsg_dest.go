@@ -7,27 +7,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Room of the control messages of one datagram that is sent on: an in6_pktinfo,
-// the longer of the two kinds, and the UDP_SEGMENT size. Each is a multiple of
-// eight octets long, as CMSG_SPACE has it on 64-bit machines.
-const (
-	pktinfoWords = (unix.SizeofCmsghdr + unix.SizeofInet6Pktinfo + 7) / 8
-	segmentWords = (unix.SizeofCmsghdr + 2 + 7) / 8
-)
+// pktinfoWords is the room of one in6_pktinfo control message, the longer of the
+// two kinds, in words of eight octets: CMSG_SPACE of 64-bit machines.
+const pktinfoWords = (unix.SizeofCmsghdr + unix.SizeofInet6Pktinfo + 7) / 8
 
 // Dest is where an unconnected socket sends to: the peer's address, and the local
-// address to send from. It must stay where it is while a RelayRow holds messages
-// for it. The zero Dest leads nowhere.
+// address to send from. The zero Dest is no address.
 type Dest struct {
 	name Sockaddr
 	ctl  [pktinfoWords]uint64
 	len  int // octets of ctl in use
 }
 
-// ReplyDest makes d the way back for the i-th datagram: answers leave from the
-// address it came to, or, if local says that no answer may (multicast,
-// broadcast), from the one the kernel chooses. PacketInfo must have been asked
-// for.
+// ReplyDest sets d to reply to the i-th datagram: with local, from the address it
+// was sent to, else (multicast, broadcast) from one that the kernel chooses.
+// PacketInfo must have been on.
 func (r *RecvRow) ReplyDest(i int, d *Dest, local bool) {
 	*d = Dest{name: r.name[i]}
 	d.name.len = r.hdr[i].hdr.Namelen
@@ -36,7 +30,7 @@ func (r *RecvRow) ReplyDest(i int, d *Dest, local bool) {
 	}
 	if b := r.control(i, unix.SOL_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo); b != nil {
 		d.put(unix.SOL_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)
-		copy(d.data()[4:8], b[4:8]) // ipi_spec_dst; no interface is prescribed
+		copy(d.data()[4:8], b[4:8]) // ipi_spec_dst; ipi_ifindex 0 is any interface
 		return
 	}
 	if b := r.control(i, unix.SOL_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo); b != nil {
@@ -45,9 +39,9 @@ func (r *RecvRow) ReplyDest(i int, d *Dest, local bool) {
 	}
 }
 
-// Set makes d the way to peer. What is sent leaves from the local address from,
-// v4-mapped for IPv4; unspecified lets the kernel choose. An IPv6 socket that
-// serves IPv4 as well wants a v4-mapped peer in an IPv6 Sockaddr.
+// Set sets d to send to peer from the local address from, v4-mapped for IPv4;
+// if that is unspecified, the kernel chooses. For a dual-stack socket an IPv4
+// peer must be v4-mapped, in an IPv6 Sockaddr.
 func (d *Dest) Set(peer *Sockaddr, from *[16]byte) {
 	d.name, d.len = *peer, 0
 	v4 := isMapped(from)
@@ -56,7 +50,7 @@ func (d *Dest) Set(peer *Sockaddr, from *[16]byte) {
 	case v4:
 		d.ctl = [pktinfoWords]uint64{}
 		d.put(unix.SOL_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)
-		copy(d.data()[4:8], from[12:]) // ipi_spec_dst; no interface is prescribed
+		copy(d.data()[4:8], from[12:]) // ipi_spec_dst; ipi_ifindex 0 is any interface
 	default:
 		d.ctl = [pktinfoWords]uint64{}
 		d.put(unix.SOL_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo)
@@ -64,9 +58,8 @@ func (d *Dest) Set(peer *Sockaddr, from *[16]byte) {
 	}
 }
 
-// AnyAddress lets the kernel choose the address that answers leave from, and
-// tells whether that is a change. Messages that were added before still ask for
-// the old one, but for SendSingly.
+// AnyAddress lets the kernel choose the source address, and tells whether that
+// is a change.
 func (d *Dest) AnyAddress() bool {
 	had := d.len > 0
 	d.len = 0
@@ -114,91 +107,26 @@ func (s *SendRow) setDest(i int, to *Dest) {
 	}
 }
 
-// RelayRow is a SendRow whose messages may each have a Dest, for sending from
-// an unconnected socket. Owned by one thread.
-type RelayRow struct {
-	row *SendRow
-	to  []*Dest
-	ctl [][pktinfoWords + segmentWords]uint64
-	one unix.Msghdr // of SendSingly
-	iov Iovec
-}
-
-// NewRelayRow makes a row for up to n messages of n pieces in all.
-func NewRelayRow(n int) *RelayRow {
-	return &RelayRow{
-		row: NewSendRow(n, n), to: make([]*Dest, n),
-		ctl: make([][pktinfoWords + segmentWords]uint64, n),
-	}
-}
-
-// Reset forgets all messages.
-func (s *RelayRow) Reset() { s.row.Reset() }
-
-// Len is the number of messages.
-func (s *RelayRow) Len() int { return s.row.Len() }
-
-// Room tells whether Add or Extend may be called.
-func (s *RelayRow) Room() bool { return s.row.Room() }
-
-// Extend adds a piece to the last message.
-func (s *RelayRow) Extend(b []byte) { s.row.Extend(b) }
-
-// Add starts a message with b, which may be empty and stays where it is (arena
-// memory), to the peer of to; nil means the peer the socket is connected to.
-func (s *RelayRow) Add(b []byte, to *Dest) {
-	s.row.Add(b)
-	i := s.row.n - 1
-	s.to[i] = to
-	address(&s.row.hdr[i].hdr, to)
-}
-
-func address(h *unix.Msghdr, to *Dest) {
-	h.Name, h.Namelen, h.Control, h.Controllen = nil, 0, nil, 0
-	if to == nil {
-		return
-	}
-	h.Name, h.Namelen = to.name.Ptr(), to.name.Len()
-	if to.len > 0 {
-		h.Control = (*byte)(unsafe.Pointer(&to.ctl[0]))
-		h.SetControllen(to.len)
-	}
-}
-
-// Segment asks the kernel to send the last message as datagrams of size octets
-// each, the last of them maybe shorter (UDP_SEGMENT).
-func (s *RelayRow) Segment(size uint16) {
-	i := s.row.n - 1
-	b, words := &s.ctl[i], 0
-	if to := s.to[i]; to != nil {
-		words = to.len / 8
-		copy(b[:words], to.ctl[:words])
-	}
-	c := (*unix.Cmsghdr)(unsafe.Pointer(&b[words]))
-	c.Level, c.Type = unix.SOL_UDP, unix.UDP_SEGMENT
-	c.SetLen(unix.SizeofCmsghdr + 2)
-	*(*uint16)(unsafe.Pointer(&b[words+unix.SizeofCmsghdr/8])) = size
-	h := &s.row.hdr[i].hdr
-	h.Control = (*byte)(unsafe.Pointer(&b[0]))
-	h.SetControllen((words + segmentWords) * 8)
-}
-
-// Send is SendRow.Send.
-func (s *RelayRow) Send(fd, first int) (int, Errno) { return s.row.Send(fd, first) }
-
-// SendSingly sends the i-th message, which the kernel refused, as datagrams of size octets, one system call each, and returns how many went and
-// the last refusal. Pieces are cut one by one: each but the last must be a
-// multiple of size long.
-func (s *RelayRow) SendSingly(fd, i, size int) (sent int, errno Errno) {
-	h := &s.row.hdr[i].hdr
-	address(&s.one, s.to[i])
-	s.one.Iov = &s.iov
+// SendSingly sends the i-th message, which the kernel refused, as datagrams of
+// size octets with a system call each, to the Dest if it is not nil. It returns
+// how many were sent and the last error. Each piece of the message but the last
+// must be a multiple of size long. It does not block.
+func (s *SendRow) SendSingly(fd, i, size int, to *Dest) (sent int, errno Errno) {
+	h := &s.hdr[i].hdr
+	s.one = unix.Msghdr{Iov: &s.oneIov}
 	s.one.SetIovlen(1)
+	if to != nil {
+		s.one.Name, s.one.Namelen = to.name.Ptr(), to.name.Len()
+		if to.len > 0 {
+			s.one.Control = (*byte)(unsafe.Pointer(&to.ctl[0]))
+			s.one.SetControllen(to.len)
+		}
+	}
 	for _, piece := range unsafe.Slice(h.Iov, int(h.Iovlen)) {
 		b := unsafe.Slice(piece.Base, int(piece.Len))
 		for more := true; more; more = len(b) > 0 { // once for an empty datagram
 			n := min(size, len(b))
-			SetIovec(&s.iov, b[:n])
+			SetIovec(&s.oneIov, b[:n])
 			b = b[n:]
 			_, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.one)),
 				unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)

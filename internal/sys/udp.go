@@ -6,6 +6,11 @@ import "golang.org/x/sys/unix"
 // 64 up to kernel 6.8, 128 from 6.9 on.
 const MaxSegments = 64
 
+// MaxSegmented is the most payload of one UDP_SEGMENT send, in octets: the kernel
+// first builds a single packet of it, whose length must fit the IPv6 header, the
+// longer one.
+const MaxSegmented = 65535 - 40 - 8
+
 // setFamily picks the option of the socket's own family.
 func setFamily(fd int, v6 bool, opt4, opt6, value int) Errno {
 	if v6 {

@@ -5,14 +5,9 @@ import (
 	"penne/internal/sys"
 )
 
-// maxMessage bounds the payload of a UDP_SEGMENT message: the kernel builds one
-// packet of it first, whose IPv6 length, the smaller one, must stay below 64
-// KiB.
-const maxMessage = 65535 - 40 - 8
-
 // burst is what is being sent to one socket.
 type burst struct {
-	row     *sys.RelayRow
+	row     *sys.SendRow
 	part    [row]part
 	fd      int
 	to      *sys.Dest
@@ -58,7 +53,7 @@ func (r *Relay) message(in *sys.RecvRow, i int) {
 func (r *Relay) merged(data []byte, size int) {
 	b := &r.out
 	r.reserve()
-	b.row.Add(data, b.to)
+	b.row.Add(data)
 	b.row.Segment(uint16(size))
 	b.part[b.row.Len()-1] = part{size: uint16(size), count: uint16((len(data) + size - 1) / size), total: uint32(len(data))}
 }
@@ -78,7 +73,7 @@ func (r *Relay) datagram(data []byte) {
 		}
 		return
 	}
-	b.row.Add(data, b.to)
+	b.row.Add(data)
 	b.part[b.row.Len()-1] = part{
 		size: uint16(n), count: 1, total: uint32(n),
 		open: r.segment && n > 0 && n <= int(b.segMax),
@@ -94,7 +89,7 @@ func (b *burst) last() *part {
 
 // takes tells whether a datagram of n octets may join p.
 func (p *part) takes(n int) bool {
-	return p.open && n > 0 && n <= int(p.size) && p.count < sys.MaxSegments && p.total+uint32(n) <= maxMessage
+	return p.open && n > 0 && n <= int(p.size) && p.count < sys.MaxSegments && p.total+uint32(n) <= sys.MaxSegmented
 }
 
 // reserve makes room for one more message or piece.
@@ -109,7 +104,7 @@ func (r *Relay) reserve() {
 func (r *Relay) flush() {
 	b := &r.out
 	for i := 0; i < b.row.Len(); {
-		n, errno := b.row.Send(b.fd, i)
+		n, errno := b.send(i)
 		for _, p := range b.part[i : i+n] {
 			r.env.Count.SplicedBytes += uint64(p.total)
 		}
@@ -132,6 +127,14 @@ func (r *Relay) flush() {
 		i++
 	}
 	b.row.Reset()
+}
+
+// send sends the messages from the first-th on, as SendRow.Send does.
+func (b *burst) send(first int) (int, sys.Errno) {
+	if b.to == nil {
+		return b.row.Send(b.fd, first)
+	}
+	return b.row.SendTo(b.fd, first, b.to)
 }
 
 // rest counts the datagrams from the i-th message on.
@@ -167,9 +170,9 @@ func noSource(errno sys.Errno) bool { return errno == sys.EINVAL || errno == sys
 // does not tell from others.
 func (r *Relay) singly(i int, p *part) {
 	b := &r.out
-	sent, errno := b.row.SendSingly(b.fd, i, int(p.size))
+	sent, errno := b.row.SendSingly(b.fd, i, int(p.size), b.to)
 	if sent == 0 && noSource(errno) && b.to != nil && b.to.AnyAddress() {
-		sent, errno = b.row.SendSingly(b.fd, i, int(p.size))
+		sent, errno = b.row.SendSingly(b.fd, i, int(p.size), b.to)
 	}
 	r.env.Count.SplicedBytes += min(uint64(sent)*uint64(p.size), uint64(p.total))
 	if lost := int(p.count) - sent; lost > 0 {

@@ -126,7 +126,7 @@ func New(e *env.Env, limit int) *Relay {
 	r := &Relay{
 		env: e, table: flow.NewTable(limit, e.Seed), wheel: wheel.New(limit, e.Now),
 		rec: make([]record, limit), lastSlot: -1,
-		recv: sys.NewRecvRow(row), out: burst{row: sys.NewRelayRow(row)},
+		recv: sys.NewRecvRow(row), out: burst{row: sys.NewSendRow(row, row)},
 	}
 	if fd := hostSocket(true); fd >= 0 {
 		r.segment, r.gro = sys.SegmentsDatagrams(fd), sys.GroDatagrams(fd) == 0
