@@ -41,7 +41,7 @@ func run(argv []string) int {
 		fmt.Print(capabilities)
 		return 0
 	}
-	l := &netns.Launcher{Config: c, Argv: argv, BindLow: engine.BindLow, Stderr: os.Stderr}
+	l := &netns.Launcher{Config: c, Argv: argv, BindPrivileged: engine.BindPrivileged, Stderr: os.Stderr}
 	return l.Run()
 }
 

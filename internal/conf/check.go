@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// finish checks what only the whole line can tell, and applies what options
-// imply.
+// finish checks that options go together, and applies what they imply.
 func (p *parser) finish(operands []string) error {
 	steps := []func() error{
 		func() error { return p.target(operands) },
@@ -28,7 +27,7 @@ func (p *parser) finish(operands []string) error {
 	return nil
 }
 
-// target reads the operands: a process, or a command.
+// target parses the operands: a process ID or a command.
 func (p *parser) target(operands []string) error {
 	if len(operands) == 0 {
 		return nil
@@ -97,9 +96,9 @@ func (p *parser) finishNet() error {
 	return nil
 }
 
-// warnFamily notes an address of a family that is switched off. Callers such
-// as Podman give addresses of both to each option they set by themselves, so
-// this is used for those that people set.
+// warnFamily warns of an address of a family that is switched off. Callers such
+// as Podman set some options to addresses of both families, so this is for
+// options that people set.
 func (p *parser) warnFamily(option string, v4, v6 netip.Addr) {
 	if p.c.Net.IPv6Only && v4.IsValid() {
 		p.warnf("%s %s has no effect with --ipv6-only", option, v4)
@@ -132,7 +131,7 @@ func (p *parser) finishForward() error {
 	}
 	s := &p.c.Pasta
 	loopback := (s.HostLoToNSLo || s.SpliceOnly) && !s.NoSplice
-	if err := cmp.Or(keepApart(f.TCPIn, f.TCPOut, loopback), keepApart(f.UDPIn, f.UDPOut, loopback)); err != nil {
+	if err := cmp.Or(breakLoops(f.TCPIn, f.TCPOut, loopback), breakLoops(f.UDPIn, f.UDPOut, loopback)); err != nil {
 		return p.fail("%v", err)
 	}
 	if p.c.Protocols.NoTCP {
@@ -144,16 +143,16 @@ func (p *parser) finishForward() error {
 	return nil
 }
 
-// checkSpecs refuses what cannot work in one list of occurrences.
+// checkSpecs checks the occurrences of one forwarding option.
 func (p *parser) checkSpecs(specs []PortSpec) error {
 	for i := range specs {
 		s := &specs[i]
 		switch {
 		case s.Auto && p.c.Mode == ModePasst:
 			return p.fail("invalid port specification for option '%s': 'auto' is for pasta mode only", s.Text)
-		case p.c.Net.IPv4Only && s.Names(true):
+		case p.c.Net.IPv4Only && s.NamesFamily(true):
 			return p.fail("invalid port specification for option '%s': an IPv6 address with --ipv4-only", s.Text)
-		case p.c.Net.IPv6Only && s.Names(false):
+		case p.c.Net.IPv6Only && s.NamesFamily(false):
 			return p.fail("invalid port specification for option '%s': an IPv4 address with --ipv6-only", s.Text)
 		}
 	}

@@ -1,15 +1,13 @@
 // Package conf turns a command line into a checked, plain structure.
 //
-// It owns the option table, the port grammar, the usage text and the wording
-// of every complaint about the command line. It reads nothing but its
-// arguments: names of interfaces, files and users are checked for their form
-// only; whether they exist is found out by those who use them. Nothing here
-// prints or exits: [Parse] returns a [Config] that says what is wanted, or an
+// It owns the option table, the port grammar, the usage text and the wording of
+// every command line error. It reads nothing but its arguments: names of
+// interfaces, files and users are checked for their syntax only, not for their
+// existence. Nothing here prints or exits: [Parse] returns a [Config], or an
 // [*Error] that says what is wrong.
 //
-// The caller is cmd/penne, once per process (launcher and engine each parse
-// the same line). A Config holds only plain values, so that it also survives
-// encoding/json.
+// The caller is cmd/penne, once per process: launcher and engine each parse the
+// same line. A Config holds only plain values.
 package conf
 
 import (
@@ -19,20 +17,20 @@ import (
 
 // Defaults and limits of options.
 const (
-	// DefaultMTU is announced to the guest unless told otherwise: the
-	// largest payload of a 65535 byte frame behind a 14 byte Ethernet
-	// header, rounded down to 32 bit words.
+	// DefaultMTU is announced to the guest unless --mtu is given: the
+	// payload of a 65535 byte frame with a 14 byte Ethernet header, rounded
+	// down to a multiple of four.
 	DefaultMTU = 65520
 	// MaxMTU is the largest MTU accepted, in bytes.
 	MaxMTU = 65520
-	// MinMTU is what RFC 791 asks each IPv4 link to carry, in bytes.
+	// MinMTU is the least MTU of an IPv4 link (RFC 791), in bytes.
 	MinMTU = 68
-	// MinMTU6 is what RFC 8200 section 5 asks each IPv6 link to carry.
+	// MinMTU6 is the least MTU of an IPv6 link (RFC 8200 section 5).
 	MinMTU6 = 1280
 	// DefaultLogSize limits a log file, in bytes.
 	DefaultLogSize = 1 << 20
-	// MinLogSize is the smallest limit of a log file, in bytes: room for
-	// a few lines of the longest kind.
+	// MinLogSize is the smallest limit of a log file, in bytes: enough for
+	// a few of the longest lines.
 	MinLogSize = 4096
 	// MaxQueues is the largest number of tap queues, hence of shards.
 	MaxQueues = 16
@@ -97,22 +95,22 @@ const (
 	Trace
 )
 
-// RunAs names the identity to take (--runas). A number is resolved here, a
-// name stays text, for the password database is not ours to read.
+// RunAs names the user and group to run as (--runas). Names are not resolved
+// here: that would take the password database.
 type RunAs struct {
 	// UID and GID are valid if HasUID and HasGID.
 	UID, GID uint32
-	// HasUID and HasGID say that the part was given as a number.
+	// HasUID and HasGID are set if the part was given as a number.
 	HasUID, HasGID bool
 	// Login and Group are the parts given as names, else empty. Without
 	// Group and HasGID the user's own primary group is meant.
 	Login, Group string
 }
 
-// Mapping tells which address inside stands for something on the host, for
-// one address family.
+// Mapping is the address inside that stands for something on the host, for one
+// address family.
 type Mapping struct {
-	// Off is set where the mapping is switched off.
+	// Off switches the mapping off.
 	Off bool
 	// Addr is the address inside. The zero Addr with Off unset means the
 	// default of the option.
@@ -122,12 +120,12 @@ type Mapping struct {
 // Config is a checked command line. Zero values mean "not given" unless a
 // field's comment says otherwise. It is read-only once Parse has returned.
 type Config struct {
-	// Program is how we call ourselves in messages: the base name of
-	// argv[0], or the mode's name where that was given as an argument.
+	// Program is our name in messages: the base name of argv[0], or the
+	// mode's name if that was given as an argument.
 	Program string
 	// Mode is pasta or passt.
 	Mode Mode
-	// Action is what to do; unless it is Run, nothing else matters.
+	// Action is what to do; unless it is Run, nothing below is meaningful.
 	Action Action
 	// Warnings are lines to be logged at warning level once logging works:
 	// deprecated options, odd but usable values.
@@ -163,16 +161,16 @@ type Logging struct {
 	Pcap string
 }
 
-// Process says how the process lives.
+// Process is about the process itself.
 type Process struct {
 	// Foreground keeps it attached (-f).
 	Foreground bool
-	// RunAs is the identity to take, nil if not given.
+	// RunAs is the user and group to run as, nil if not given.
 	RunAs *RunAs
 	// PIDFile is the path of the PID file (--pid).
 	PIDFile string
 	// ControlPath is the path of the run-time configuration socket
-	// (--conf-path), which nothing serves yet: Parse warns of it.
+	// (--conf-path), which is not implemented: Parse warns of it.
 	ControlPath string
 	// ChrootFallback permits chroot where pivot_root is refused
 	// (--chroot-fallback).
@@ -184,8 +182,8 @@ type Process struct {
 	Pin bool
 }
 
-// Net says what the guest is told of its network, and how we reach the
-// host's.
+// Net is the network configuration of the guest, and how we reach the host's
+// network.
 type Net struct {
 	// MTU is what is announced and set, in bytes; zero announces none
 	// (-m 0).
@@ -200,8 +198,8 @@ type Net struct {
 	MAC [6]byte
 	// Gateway4 and Gateway6 are the routers to announce (-g).
 	Gateway4, Gateway6 netip.Addr
-	// Interface is the template for addresses and routes (-i). Where it
-	// is empty, OutboundIf4 and OutboundIf6 serve for their family.
+	// Interface is the template for addresses and routes (-i). If empty,
+	// OutboundIf4 and OutboundIf6 are, each for its family.
 	Interface string
 	// Outbound4 and Outbound6 are source addresses of outbound sockets (-o).
 	Outbound4, Outbound6 netip.Addr
@@ -210,13 +208,13 @@ type Net struct {
 	OutboundIf4, OutboundIf6 string
 	// IPv4Only and IPv6Only restrict the families (-4, -6); never both.
 	IPv4Only, IPv6Only bool
-	// HostLoopback4 and HostLoopback6 tell which address inside means the
-	// host's loopback (--map-host-loopback, --no-map-gw); the default is
-	// the gateway.
+	// HostLoopback4 and HostLoopback6 are the addresses inside that stand
+	// for the host's loopback (--map-host-loopback, --no-map-gw); the
+	// default is the gateway.
 	HostLoopback4, HostLoopback6 Mapping
-	// GuestAddr4 and GuestAddr6 are the addresses inside that mean, on the
-	// host, the address which the guest shares (--map-guest-addr); invalid
-	// means none.
+	// GuestAddr4 and GuestAddr6 are the addresses inside that stand for the
+	// host's own address, which the guest shares (--map-guest-addr);
+	// invalid means none.
 	GuestAddr4, GuestAddr6 netip.Addr
 	// Hostname is announced as DHCP option 12 (-H).
 	Hostname string
@@ -224,7 +222,7 @@ type Net struct {
 	FQDN string
 }
 
-// DNS says how names are resolved inside.
+// DNS is the resolver configuration of the guest.
 type DNS struct {
 	// Servers are the resolvers to announce (-D), at most MaxDNS of each
 	// family; empty means those of resolv.conf.
@@ -247,22 +245,21 @@ type DNS struct {
 	Announce, AnnounceSearch bool
 }
 
-// Protocols holds the switches of protocol handlers.
+// Protocols says which protocols are switched off.
 type Protocols struct {
-	// NoTCP and so on are set where the handler is off. NoICMP implies
-	// NoNDP, and NoNDP implies NoRA; Parse has applied that.
+	// NoICMP implies NoNDP, and NoNDP implies NoRA; Parse has applied that.
 	NoTCP, NoUDP, NoICMP, NoDHCP, NoNDP, NoDHCPv6, NoRA bool
 }
 
-// Forward holds port forwarding. In each list an element is one occurrence of
-// the option, in their order; an empty list forwards nothing. Parse has
-// applied defaults, 'none', and UDP's inheritance of TCP's ports, and has
-// refused overlaps.
+// Forward is what ports are forwarded. Each list has one element per occurrence
+// of the option, in order; an empty list forwards nothing. Parse has applied
+// defaults, 'none' and UDP's inheritance of TCP's ports, and has refused
+// overlaps.
 type Forward struct {
-	// TCPIn and UDPIn lead from the host to the guest (-t, -u).
+	// TCPIn and UDPIn are forwarded from the host to the guest (-t, -u).
 	TCPIn, UDPIn []PortSpec
-	// TCPOut and UDPOut lead from the namespace to the host (-T, -U),
-	// pasta only.
+	// TCPOut and UDPOut are forwarded from the namespace to the host
+	// (-T, -U), pasta only.
 	TCPOut, UDPOut []PortSpec
 	// Freebind sets IP_FREEBIND on listeners (--freebind).
 	Freebind bool
@@ -275,16 +272,16 @@ type Pasta struct {
 	Ifname string
 	// PID is the process whose namespaces are joined; zero for none.
 	PID int
-	// Netns is the path of the namespace to join (--netns), a name being
+	// Netns is the path of the namespace to join (--netns); a name has been
 	// expanded to NetnsDir/NAME.
 	Netns string
 	// Userns is the path of the user namespace to join (--userns); with
-	// neither PID nor Netns, the one that Command's are made in.
+	// neither PID nor Netns, Command's namespaces are made in it.
 	Userns string
-	// NetnsOnly joins, and makes, no user namespace (--netns-only, or
+	// NetnsOnly neither joins nor makes a user namespace (--netns-only, or
 	// --netns without --userns).
 	NetnsOnly bool
-	// NoNetnsQuit survives removal of Netns (--no-netns-quit).
+	// NoNetnsQuit keeps running when Netns is removed (--no-netns-quit).
 	NoNetnsQuit bool
 	// Command is run in new namespaces. Empty with neither PID nor Netns
 	// set means the user's shell.
@@ -297,12 +294,12 @@ type Pasta struct {
 	// NSMAC is the tap's Ethernet address inside (--ns-mac-addr); zero
 	// leaves it to the kernel.
 	NSMAC [6]byte
-	// HostLoToNSLo makes inbound loopback connections land on loopback
-	// (--host-lo-to-ns-lo).
+	// HostLoToNSLo forwards connections to the host's loopback to that of
+	// the namespace (--host-lo-to-ns-lo).
 	HostLoToNSLo bool
-	// NoSplice forces local connections through the tap (--no-splice).
+	// NoSplice sends local connections through the tap (--no-splice).
 	NoSplice bool
-	// SpliceOnly makes no tap, and forwards loopback only (--splice-only).
+	// SpliceOnly forwards loopback only, without a tap (--splice-only).
 	SpliceOnly bool
 	// FD is an open tap passed by the parent (--fd); zero for none.
 	FD int

@@ -2,10 +2,10 @@ package conf
 
 // Error says what is wrong with a command line.
 type Error struct {
-	// Text is a whole line for standard error, without a newline. It
-	// starts with the program's name where getopt_long would put it.
+	// Text is a line for standard error, without the newline. It starts
+	// with the program's name where getopt_long(3) would put it.
 	Text string
-	// Usage asks for the usage text behind it.
+	// Usage asks for the usage text after it.
 	Usage bool
 }
 

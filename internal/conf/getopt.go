@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// optionTable answers what getopt_long(3) would look up.
+// optionTable finds options as getopt_long(3) does.
 type optionTable struct {
 	opts  []option
 	long  map[string]*option
@@ -28,8 +28,8 @@ func newOptionTable(opts []option) *optionTable {
 	return t
 }
 
-// line is a command line in canonical form: each option spelled
-// "--name" or "--name=value", operands apart.
+// line is a command line in canonical form: each option spelled "--name" or
+// "--name=value", and the operands.
 type line struct {
 	options  []string
 	operands []string
@@ -37,7 +37,7 @@ type line struct {
 	// "--tcp-ports".
 	typed []string
 	// action is Run unless an option asks for printing; what follows such
-	// an option is not looked at.
+	// an option is ignored.
 	action Action
 }
 
@@ -77,7 +77,7 @@ func (t *optionTable) lex(program string, args []string) (line, error) {
 	return l.out, nil
 }
 
-// longOption takes one "--text".
+// longOption parses one "--text".
 func (l *lexer) longOption(text string) error {
 	name, value, attached := strings.Cut(text, "=")
 	o, err := l.find(name, text)
@@ -123,8 +123,8 @@ func (l *lexer) find(name, text string) (*option, error) {
 	return nil, l.usagef("option '--%s' is ambiguous; possibilities:%s", text, names.String())
 }
 
-// cluster takes one "-abc", where the first option with an argument takes the
-// rest, or else the next argument.
+// cluster parses one "-abc"; the first option with an argument takes the rest, or
+// if nothing is left the next argument.
 func (l *lexer) cluster(text string) error {
 	for i := 0; i < len(text) && l.out.action == Run; i++ {
 		o, ok := l.table.short[text[i]]
@@ -154,9 +154,9 @@ func (l *lexer) next() string {
 	return v
 }
 
-// add records an option. A value spelled "--version" is a request for the
-// version: callers probe for an option by "--OPTION --version" without
-// knowing whether it takes a value, and none of ours can mean that text.
+// add records an option. The value "--version" asks for the version: callers
+// probe for an option with "--OPTION --version" without knowing whether it takes
+// a value, and no option of ours can have that value.
 func (l *lexer) add(o *option, typed, value string) {
 	switch {
 	case o.action != Run:
@@ -174,8 +174,8 @@ func (l *lexer) add(o *option, typed, value string) {
 	l.out.typed = append(l.out.typed, typed)
 }
 
-// usagef makes a complaint in the words of getopt_long(3), with the usage text
-// to follow.
+// usagef makes an error in the words of getopt_long(3), to be followed by the
+// usage text.
 func (l *lexer) usagef(format string, args ...any) error {
 	return &Error{Text: l.program + ": " + fmt.Sprintf(format, args...), Usage: true}
 }

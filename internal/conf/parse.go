@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// ownName is the program's name where argv[0] picks no mode.
+// ownName is the program's name if argv[0] does not select a mode.
 const ownName = "penne"
 
-// parser gathers options until the line is complete.
+// parser collects the options of a command line.
 type parser struct {
 	c Config
 
@@ -22,7 +22,7 @@ type parser struct {
 	cidr4, mask4                 int // bits, 0 if not given
 	descriptor                   int
 	tcpIn, udpIn, tcpOut, udpOut portList
-	// typed is how the option at hand was spelled.
+	// typed is how the current option was spelled.
 	typed string
 }
 
@@ -45,8 +45,8 @@ func newParser(program string, mode Mode) *parser {
 	return p
 }
 
-// personality picks the mode by the name we were called by, else by the first
-// argument, else pasta, and returns the arguments that are left.
+// personality selects the mode by argv[0], else by the first argument, else pasta,
+// and returns the remaining arguments.
 func personality(argv []string) (program string, mode Mode, args []string) {
 	program = ownName
 	if len(argv) > 0 {
@@ -91,7 +91,7 @@ func (p *parser) parse(args []string) error {
 	return p.finish(l.operands)
 }
 
-// apply stores the options of a canonical line, in their order.
+// apply stores the options of a canonical line, in order.
 func (p *parser) apply(opts []option, l line) error {
 	fs := pflag.NewFlagSet(p.c.Program, pflag.ContinueOnError)
 	fs.SortFlags = false
@@ -122,7 +122,7 @@ type value struct {
 	next *int // index into l.typed
 }
 
-// Set stores one occurrence; pflag hands them over in the line's order.
+// Set stores one occurrence; pflag calls it in the order of the line.
 func (v *value) Set(text string) error {
 	v.p.typed = v.l.typed[*v.next]
 	*v.next++
@@ -146,12 +146,12 @@ func (v *value) String() string { return "" }
 // Type is the name of the argument.
 func (v *value) Type() string { return v.o.arg }
 
-// fail makes a complaint of one line.
+// fail makes an error of one line.
 func (p *parser) fail(format string, args ...any) error {
 	return &Error{Text: p.c.Program + ": " + fmt.Sprintf(format, args...)}
 }
 
-// warnf notes a line to be logged later.
+// warnf adds a warning, to be logged once logging works.
 func (p *parser) warnf(format string, args ...any) {
 	p.c.Warnings = append(p.c.Warnings, fmt.Sprintf(format, args...))
 }

@@ -21,21 +21,21 @@ func (r PortRange) String() string {
 	return s
 }
 
-// Contains tells whether port is within the range.
+// Contains reports whether port is within the range.
 func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
 
 // PortRule forwards the ports First to Last of a listening address to the
-// ports that start at ToFirst on the other side. Exclusions are already cut
-// out of it.
+// ports that start at ToFirst on the other side. Exclusions have already been
+// applied.
 type PortRule struct {
 	// Addr is the address to listen on. The zero Addr is any address of
-	// both families, while 0.0.0.0 and :: are any of theirs.
+	// both families; 0.0.0.0 and :: are any of one family.
 	Addr netip.Addr
 	// Iface is the interface to listen on; empty for all.
 	Iface string
 	// First and Last are the listening ports, inclusive.
 	First, Last uint16
-	// ToFirst is the target of First; the others follow in step, up to
+	// ToFirst is the target of First; the others follow in order, up to
 	// 65535 at most.
 	ToFirst uint16
 	// ToAddr is the target address; the zero Addr is the default one.
@@ -62,35 +62,35 @@ func (r PortRule) item() string {
 }
 
 // PortSpec is one occurrence of a forwarding option. Auto, All and Rules
-// combine: a rule has precedence over Auto and All on its ports, in the same
-// and in other occurrences of the option.
+// combine: on its ports a rule takes precedence over Auto and All, in this and
+// in other occurrences of the option.
 type PortSpec struct {
-	// Text is the option as it was typed, for messages: "-t 22:23". For a
-	// default it is what would have the same effect.
+	// Text is the option as typed, for messages: "-t 22:23". For a default
+	// it is an option of the same effect.
 	Text string
 	// Auto follows the ports which are bound on the target's side.
 	Auto bool
-	// All forwards every port that is free and not ephemeral. It is up to
-	// the listener to know the ephemeral range. It is also set where only
+	// All forwards every port that is free and not ephemeral; whoever binds
+	// the ports knows the ephemeral range. It is also set if only
 	// exclusions were given.
 	All bool
-	// Inherited marks UDP ports that come from TCP's list: a port that
-	// cannot be bound is no reason to fail.
+	// Inherited marks UDP ports taken from TCP's list: one that cannot be
+	// bound is not an error.
 	Inherited bool
-	// Addr and Iface are where to listen, as in PortRule; they serve Auto
-	// and All, and each rule carries them too.
+	// Addr and Iface are where to listen, as in PortRule; they are for Auto
+	// and All, and each rule has a copy.
 	Addr  netip.Addr
 	Iface string
 	// AllToAddr is the target address of All; zero for the default.
 	AllToAddr netip.Addr
 	// Rules are the explicit ports.
 	Rules []PortRule
-	// Exclude are the ports that Auto and All leave alone, sorted, with
-	// gaps between them.
+	// Exclude are the ports that Auto and All do not forward, sorted and
+	// not adjacent.
 	Exclude []PortRange
 }
 
-// Excluded tells whether Auto and All leave port alone.
+// Excluded reports whether port is in Exclude.
 func (s *PortSpec) Excluded(port uint16) bool {
 	for _, r := range s.Exclude {
 		if r.Contains(port) {
@@ -100,9 +100,9 @@ func (s *PortSpec) Excluded(port uint16) bool {
 	return false
 }
 
-// Names tells whether an address of a family stands in s, to listen on or to
-// lead to.
-func (s *PortSpec) Names(v6 bool) bool {
+// NamesFamily reports whether s names an address of the family, to listen on or
+// to forward to.
+func (s *PortSpec) NamesFamily(v6 bool) bool {
 	is := func(a netip.Addr) bool { return a.IsValid() && a.Is6() == v6 }
 	return is(s.Addr) || is(s.AllToAddr) || slices.ContainsFunc(s.Rules, func(r PortRule) bool { return is(r.ToAddr) })
 }
@@ -130,7 +130,7 @@ func (s *PortSpec) String() string {
 	return listenText(s.Addr, s.Iface) + strings.Join(items, ",")
 }
 
-// listenText is the listening address with its slash, or nothing.
+// listenText is the listening address and its slash, or empty.
 func listenText(addr netip.Addr, iface string) string {
 	var s string
 	if addr.IsValid() {
@@ -145,7 +145,7 @@ func listenText(addr netip.Addr, iface string) string {
 	return s
 }
 
-// hostText is an address, in brackets if it holds colons.
+// hostText is an address, in brackets if it is IPv6.
 func hostText(addr netip.Addr) string {
 	if addr.Is6() {
 		return "[" + addr.String() + "]"

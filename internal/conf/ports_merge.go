@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -11,8 +12,8 @@ type portList struct {
 	specs []PortSpec
 }
 
-// add takes one more occurrence. 'none' forgets the earlier ones, so that a
-// later option can override an earlier list, and is overridden in turn.
+// add parses one more occurrence. 'none' discards the earlier ones, and is itself
+// overridden by a later one.
 func (l *portList) add(option, text string) error {
 	spec, none, err := ParsePorts(option, text)
 	if err != nil {
@@ -30,8 +31,8 @@ func (l *portList) add(option, text string) error {
 	return nil
 }
 
-// has tells whether s, which is 'auto' or 'all' without explicit ports, was
-// given before.
+// has reports whether s, an 'auto' or 'all' without explicit ports, has already
+// been given.
 func (l *portList) has(s *PortSpec) bool {
 	text := s.String()
 	return slices.ContainsFunc(l.specs, func(old PortSpec) bool {
@@ -47,8 +48,8 @@ func (l *portList) resolve(option string, mode Mode) []PortSpec {
 	return []PortSpec{{Text: option + " auto", Auto: true}}
 }
 
-// inherit returns UDP's list where the option was not given: TCP's ports, if
-// given, to the same numbers, beside the mode's default.
+// inherit returns UDP's list. If the option was not given, that is TCP's ports,
+// forwarded to the same numbers, in addition to the mode's default.
 func (l *portList) inherit(option string, mode Mode, tcp *portList) []PortSpec {
 	if l.given {
 		return l.specs
@@ -73,8 +74,8 @@ func (l *portList) inherit(option string, mode Mode, tcp *portList) []PortSpec {
 	return out
 }
 
-// placedRule is a rule with the specification it comes from.
-type placedRule struct {
+// specRule is a rule and the specification it comes from.
+type specRule struct {
 	PortRule
 	spec *PortSpec
 }
@@ -82,16 +83,16 @@ type placedRule struct {
 // checkOverlap refuses specifications that claim the same port of the same
 // address twice.
 func checkOverlap(specs []PortSpec) error {
-	if err := checkModes(specs); err != nil {
+	if err := checkWhole(specs); err != nil {
 		return err
 	}
-	var rules []placedRule
+	var rules []specRule
 	for i := range specs {
 		for _, r := range specs[i].Rules {
-			rules = append(rules, placedRule{r, &specs[i]})
+			rules = append(rules, specRule{r, &specs[i]})
 		}
 	}
-	slices.SortStableFunc(rules, func(a, b placedRule) int { return int(a.First) - int(b.First) })
+	slices.SortStableFunc(rules, func(a, b specRule) int { return int(a.First) - int(b.First) })
 	for i, a := range rules {
 		for _, b := range rules[i+1:] {
 			if b.First > a.Last {
@@ -105,18 +106,18 @@ func checkOverlap(specs []PortSpec) error {
 	return nil
 }
 
-// overlapError names the first port both claim, and both claims.
-func overlapError(a, b placedRule) error {
+// overlapError names the first port that both claim, and both rules.
+func overlapError(a, b specRule) error {
 	if a.spec == b.spec {
-		return portsf("port %d is forwarded twice, by '%s' and by '%s' of option '%s'",
+		return fmt.Errorf("port %d is forwarded twice, by '%s' and by '%s' of option '%s'",
 			b.First, a.PortRule, b.PortRule, a.spec.Text)
 	}
-	return portsf("port %d is forwarded twice, by option '%s' and by option '%s'",
+	return fmt.Errorf("port %d is forwarded twice, by option '%s' and by option '%s'",
 		b.First, a.spec.Text, b.spec.Text)
 }
 
-// checkModes refuses a second 'auto' or 'all' on the same address.
-func checkModes(specs []PortSpec) error {
+// checkWhole refuses a second 'auto' or 'all' on the same address.
+func checkWhole(specs []PortSpec) error {
 	var open []*PortSpec
 	for i := range specs {
 		b := &specs[i]
@@ -125,7 +126,7 @@ func checkModes(specs []PortSpec) error {
 		}
 		for _, a := range open {
 			if overlapListen(a.Addr, a.Iface, b.Addr, b.Iface) {
-				return portsf("option '%s' and option '%s' both claim whole ranges of ports; give one of them",
+				return fmt.Errorf("option '%s' and option '%s' both claim whole ranges of ports; give one of them",
 					a.Text, b.Text)
 			}
 		}
@@ -134,8 +135,8 @@ func checkModes(specs []PortSpec) error {
 	return nil
 }
 
-// overlapListen tells whether two sockets of one port could not be bound to
-// both places.
+// overlapListen reports whether two sockets cannot be bound to one port on both
+// addresses and interfaces.
 func overlapListen(a netip.Addr, aIf string, b netip.Addr, bIf string) bool {
 	if aIf != "" && bIf != "" && aIf != bIf {
 		return false

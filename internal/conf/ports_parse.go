@@ -12,16 +12,6 @@ import (
 // maxPort is the largest port number.
 const maxPort = 65535
 
-// errPorts is what is wrong with a port specification, in words to go behind
-// the option's text.
-type errPorts struct{ text string }
-
-func (e *errPorts) Error() string { return e.text }
-
-func portsf(format string, args ...any) error {
-	return &errPorts{text: fmt.Sprintf(format, args...)}
-}
-
 // ParsePorts reads one argument of a forwarding option:
 //
 //	SPEC   = "none" | [LISTEN "/"] ITEM {"," ITEM}
@@ -29,8 +19,8 @@ func portsf(format string, args ...any) error {
 //	ITEM   = "auto" | "all"[":" ADDR] | "~" RANGE | RANGE[":" [ADDR "/"] RANGE]
 //	RANGE  = PORT["-" PORT]
 //
-// An IPv6 ADDR may stand in brackets, and a target's has to where the whole
-// could else be read as LISTEN. Both ranges of a pair have the same length.
+// An IPv6 ADDR may be in brackets; a target's must be where the text could
+// otherwise be read as LISTEN. Both ranges of a pair have the same length.
 // Exclusions alone stand for all other ports. The second result is true for
 // "none". option is the option's spelling for messages, such as "-t".
 func ParsePorts(option, text string) (PortSpec, bool, error) {
@@ -64,9 +54,9 @@ func (p *portParser) parse(text string) error {
 	return p.finish()
 }
 
-// listen takes LISTEN off the front, if there is one, and returns the rest. A
-// slash may also belong to a target, so what stands before it counts as
-// LISTEN unless it starts like a port.
+// listen parses LISTEN, if there is one, and returns the rest. A slash may also
+// belong to a target, so what is before it is LISTEN unless it starts like a
+// port.
 func (p *portParser) listen(text string) (string, error) {
 	head, list, ok := strings.Cut(text, "/")
 	if !ok {
@@ -83,7 +73,7 @@ func (p *portParser) listen(text string) (string, error) {
 	return list, nil
 }
 
-// startsWithPort tells whether the first item of text reads as a port, a
+// startsWithPort reports whether the first item of text reads as a port, a
 // range, an exclusion or "all".
 func startsWithPort(text string) bool {
 	first := text[:strings.IndexAny(text, ":")]
@@ -106,7 +96,7 @@ func parseListen(text string) (netip.Addr, string, error) {
 	}
 	host, iface, bound := strings.Cut(text, "%")
 	if bound && !validIfname(iface) {
-		return netip.Addr{}, "", portsf("'%s' is no interface name", iface)
+		return netip.Addr{}, "", fmt.Errorf("'%s' is no interface name", iface)
 	}
 	if host == "" && bound {
 		return netip.Addr{}, iface, nil
@@ -123,11 +113,11 @@ func parseHost(text string) (netip.Addr, error) {
 	}
 	addr, err := netip.ParseAddr(bare)
 	if err != nil || addr.Zone() != "" || (bare != text && !addr.Is6()) {
-		return netip.Addr{}, portsf("'%s' is no address", text)
+		return netip.Addr{}, fmt.Errorf("'%s' is no address", text)
 	}
 	addr = addr.Unmap()
 	if addr.IsMulticast() {
-		return netip.Addr{}, portsf("'%s' is a multicast address", text)
+		return netip.Addr{}, fmt.Errorf("'%s' is a multicast address", text)
 	}
 	return addr, nil
 }
@@ -195,7 +185,7 @@ func (p *portParser) rule(text string) (PortRule, error) {
 		return PortRule{}, err
 	}
 	if target.Last-target.First != r.Last-r.First {
-		return PortRule{}, portsf("ranges %s and %s differ in length", r, target)
+		return PortRule{}, fmt.Errorf("ranges %s and %s differ in length", r, target)
 	}
 	rule.ToFirst = target.First
 	return rule, nil
@@ -205,7 +195,7 @@ func (p *portParser) rule(text string) (PortRule, error) {
 func parseTarget(text string) (netip.Addr, error) {
 	addr, err := parseHost(text)
 	if err == nil && addr.IsUnspecified() {
-		err = portsf("'%s' is no target address", text)
+		err = fmt.Errorf("'%s' is no target address", text)
 	}
 	return addr, err
 }
@@ -222,7 +212,7 @@ func parseRange(text string) (PortRange, error) {
 		return PortRange{}, err
 	}
 	if last < first {
-		return PortRange{}, portsf("range '%s' is reversed", text)
+		return PortRange{}, fmt.Errorf("range '%s' is reversed", text)
 	}
 	return PortRange{first, last}, nil
 }
@@ -230,16 +220,16 @@ func parseRange(text string) (PortRange, error) {
 // parsePort reads a decimal port number without sign or space.
 func parsePort(text string) (uint16, error) {
 	if text == "" || strings.Trim(text, "0123456789") != "" {
-		return 0, portsf("'%s' is no port", text)
+		return 0, fmt.Errorf("'%s' is no port", text)
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 {
-		return 0, portsf("port %s is not between 1 and %d", text, maxPort)
+		return 0, fmt.Errorf("port %s is not between 1 and %d", text, maxPort)
 	}
 	return uint16(n), nil
 }
 
-// finish applies exclusions and checks what only the whole list can tell.
+// finish applies exclusions and checks that the items go together.
 func (p *portParser) finish() error {
 	s := p.spec
 	s.Exclude = mergeRanges(s.Exclude)
@@ -251,12 +241,12 @@ func (p *portParser) finish() error {
 	}
 	for _, r := range p.rules {
 		if !sameFamily(r.Addr, r.ToAddr) {
-			return portsf("%s and %s are of different families", r.Addr, r.ToAddr)
+			return fmt.Errorf("%s and %s are of different families", r.Addr, r.ToAddr)
 		}
 		s.Rules = appendWithout(s.Rules, r, s.Exclude)
 	}
 	if !sameFamily(s.Addr, s.AllToAddr) {
-		return portsf("%s and %s are of different families", s.Addr, s.AllToAddr)
+		return fmt.Errorf("%s and %s are of different families", s.Addr, s.AllToAddr)
 	}
 	everything := len(s.Exclude) == 1 && s.Exclude[0] == PortRange{1, maxPort}
 	if len(s.Rules) == 0 && (everything || !s.Auto && !s.All) {
@@ -265,13 +255,13 @@ func (p *portParser) finish() error {
 	return nil
 }
 
-// sameFamily tells whether traffic to a can go on to b; an invalid address
+// sameFamily reports whether traffic to a can go on to b; an invalid address
 // fits any.
 func sameFamily(a, b netip.Addr) bool {
 	return !a.IsValid() || !b.IsValid() || a.Is4() == b.Is4()
 }
 
-// mergeRanges sorts ranges and joins those that touch.
+// mergeRanges sorts ranges and joins adjacent and overlapping ones.
 func mergeRanges(in []PortRange) []PortRange {
 	slices.SortFunc(in, func(a, b PortRange) int { return int(a.First) - int(b.First) })
 	var out []PortRange
@@ -285,8 +275,8 @@ func mergeRanges(in []PortRange) []PortRange {
 	return out
 }
 
-// appendWithout appends what is left of r once holes, sorted and apart, are
-// cut out of it.
+// appendWithout appends what is left of r without holes, which are sorted and
+// disjoint.
 func appendWithout(out []PortRule, r PortRule, holes []PortRange) []PortRule {
 	first := int(r.First)
 	part := func(last int) {

@@ -8,14 +8,13 @@ import (
 	"strings"
 )
 
-// badValue is returned by setters; the parser adds the option.
-func badValue(format string, args ...any) error { return portsf(format, args...) }
+// Setters return what is wrong with a value; the parser adds the option's name.
 
 // path stores a file name.
 func (p *parser) path(dst *string) func(string) error {
 	return func(v string) error {
 		if v == "" {
-			return badValue("give a path")
+			return fmt.Errorf("give a path")
 		}
 		*dst = v
 		return nil
@@ -26,7 +25,7 @@ func (p *parser) path(dst *string) func(string) error {
 func (p *parser) socketPath(dst *string) func(string) error {
 	return func(v string) error {
 		if v == "" || len(v) > socketPathMax {
-			return badValue("a socket's path has 1 to %d bytes", socketPathMax)
+			return fmt.Errorf("a socket's path has 1 to %d bytes", socketPathMax)
 		}
 		*dst = v
 		return nil
@@ -37,7 +36,7 @@ func (p *parser) socketPath(dst *string) func(string) error {
 func (p *parser) ifname(dst *string) func(string) error {
 	return func(v string) error {
 		if !validIfname(v) {
-			return badValue("give the name of an interface, as ip-link(8) shows it")
+			return fmt.Errorf("give the name of an interface, as ip-link(8) shows it")
 		}
 		*dst = v
 		return nil
@@ -47,7 +46,7 @@ func (p *parser) ifname(dst *string) func(string) error {
 // tapName stores the tap's name; '%' would make the kernel number it.
 func (p *parser) tapName(v string) error {
 	if !validIfname(v) || strings.Contains(v, "%") {
-		return badValue("give a name of 1 to 15 characters, without blanks, '/', ':' and '%%'")
+		return fmt.Errorf("give a name of 1 to 15 characters, without blanks, '/', ':' and '%%'")
 	}
 	p.c.Pasta.Ifname = v
 	return nil
@@ -57,29 +56,28 @@ func (p *parser) tapName(v string) error {
 func (p *parser) domain(dst *string) func(string) error {
 	return func(v string) error {
 		if !validDomain(v) {
-			return badValue("give letters, digits, '-' and '_', in parts of up to %d with dots between", maxLabel)
+			return fmt.Errorf("give letters, digits, '-' and '_', in parts of up to %d with dots between", maxLabel)
 		}
 		*dst = v
 		return nil
 	}
 }
 
-// isSource tells whether a can be the source of outbound traffic.
+// isSource reports whether a can be the source of outbound traffic.
 func isSource(a netip.Addr) bool { return !a.IsUnspecified() && isUnicast(a) }
 
-// isDNS tells whether a can be a resolver's; loopback is one of the host.
+// isDNS reports whether a can be a resolver's; loopback is the host's own.
 func isDNS(a netip.Addr) bool { return isSource(a) }
 
-// pair stores an address of either family. Given again for one family, the
-// last one counts.
-func (p *parser) pair(valid func(netip.Addr) bool, v4, v6 *netip.Addr) func(string) error {
+// addrPair stores an address of either family; the last one of each counts.
+func (p *parser) addrPair(valid func(netip.Addr) bool, v4, v6 *netip.Addr) func(string) error {
 	return func(v string) error {
 		a, ok := parseIP(v)
 		switch {
 		case !ok:
-			return badValue("give an address such as 192.0.2.1 or 2001:db8::1")
+			return fmt.Errorf("give an address such as 192.0.2.1 or 2001:db8::1")
 		case !valid(a):
-			return badValue("this address cannot serve here, give one such as 192.0.2.1 or 2001:db8::1")
+			return fmt.Errorf("this address cannot serve here, give one such as 192.0.2.1 or 2001:db8::1")
 		case a.Is4():
 			*v4 = a
 		default:
@@ -92,7 +90,7 @@ func (p *parser) pair(valid func(netip.Addr) bool, v4, v6 *netip.Addr) func(stri
 func (p *parser) stats(v string) error {
 	d, ok := parseSeconds(v)
 	if !ok {
-		return badValue("give seconds between 1 and 86400")
+		return fmt.Errorf("give seconds between 1 and 86400")
 	}
 	p.c.Logging.Stats = d
 	return nil
@@ -102,7 +100,7 @@ func (p *parser) logSize(v string) error {
 	const limit = 1 << 40
 	n, ok := parseInt(v, MinLogSize, limit)
 	if !ok {
-		return badValue("give bytes between %d and %d", MinLogSize, limit)
+		return fmt.Errorf("give bytes between %d and %d", MinLogSize, limit)
 	}
 	p.c.Logging.Size = int64(n)
 	return nil
@@ -111,7 +109,7 @@ func (p *parser) logSize(v string) error {
 func (p *parser) runAs(v string) error {
 	r, ok := parseRunAs(v)
 	if !ok {
-		return badValue("give UID, UID:GID, LOGIN or LOGIN:GROUP")
+		return fmt.Errorf("give UID, UID:GID, LOGIN or LOGIN:GROUP")
 	}
 	p.c.Process.RunAs = r
 	return nil
@@ -120,7 +118,7 @@ func (p *parser) runAs(v string) error {
 func (p *parser) queues(v string) error {
 	n, ok := parseInt(v, 0, MaxQueues)
 	if !ok {
-		return badValue("give a number between 0 (one per CPU) and %d", MaxQueues)
+		return fmt.Errorf("give a number between 0 (one per CPU) and %d", MaxQueues)
 	}
 	p.c.Process.Queues = n
 	return nil
@@ -129,7 +127,7 @@ func (p *parser) queues(v string) error {
 func (p *parser) mtu(v string) error {
 	n, ok := parseInt(v, 0, MaxMTU)
 	if !ok || n != 0 && n < MinMTU {
-		return badValue("give 0, or bytes between %d and %d", MinMTU, MaxMTU)
+		return fmt.Errorf("give 0, or bytes between %d and %d", MinMTU, MaxMTU)
 	}
 	p.c.Net.MTU = n
 	return nil
@@ -140,12 +138,12 @@ func (p *parser) address(v string) error {
 	text, length, cidr := strings.Cut(v, "/")
 	a, ok := parseIP(text)
 	if !ok || !isHost(a) {
-		return badValue("give a host's address such as 192.0.2.2, 192.0.2.2/24 or 2001:db8::2")
+		return fmt.Errorf("give a host's address such as 192.0.2.2, 192.0.2.2/24 or 2001:db8::2")
 	}
 	bits := 0
 	if cidr {
 		if bits, ok = parseInt(length, 1, a.BitLen()); !ok {
-			return badValue("prefix length is not between 1 and %d", a.BitLen())
+			return fmt.Errorf("prefix length is not between 1 and %d", a.BitLen())
 		}
 	}
 	n := &p.c.Net
@@ -160,7 +158,7 @@ func (p *parser) address(v string) error {
 func (p *parser) netmask(v string) error {
 	bits, ok := parseNetmask(v)
 	if !ok {
-		return badValue("give a contiguous mask such as 255.255.255.0, or bits between 1 and 32")
+		return fmt.Errorf("give a contiguous mask such as 255.255.255.0, or bits between 1 and 32")
 	}
 	p.mask4 = bits
 	return nil
@@ -169,7 +167,7 @@ func (p *parser) netmask(v string) error {
 func (p *parser) mac(v string) error {
 	mac, ok := parseMAC(v)
 	if !ok {
-		return badValue("give a unicast address such as 9a:55:9a:55:9a:55")
+		return fmt.Errorf("give a unicast address such as 9a:55:9a:55:9a:55")
 	}
 	p.c.Net.MAC = mac
 	return nil
@@ -178,14 +176,14 @@ func (p *parser) mac(v string) error {
 func (p *parser) nsMAC(v string) error {
 	mac, ok := parseMAC(v)
 	if !ok {
-		return badValue("give a unicast address such as 9a:55:9a:55:9a:55")
+		return fmt.Errorf("give a unicast address such as 9a:55:9a:55:9a:55")
 	}
 	p.c.Pasta.NSMAC = mac
 	return nil
 }
 
-// mapLoopback reads an address or 'none', which holds for both families
-// until an address of one follows.
+// mapLoopback reads an address, or 'none', which is for both families unless an
+// address follows.
 func (p *parser) mapLoopback(v string) error {
 	n := &p.c.Net
 	if v == NoAddress {
@@ -193,7 +191,7 @@ func (p *parser) mapLoopback(v string) error {
 		return nil
 	}
 	var a4, a6 netip.Addr
-	if err := p.pair(isHost, &a4, &a6)(v); err != nil {
+	if err := p.addrPair(isHost, &a4, &a6)(v); err != nil {
 		return err
 	}
 	if a4.IsValid() {
@@ -211,10 +209,10 @@ func (p *parser) mapGuest(v string) error {
 		n.GuestAddr4, n.GuestAddr6 = netip.Addr{}, netip.Addr{}
 		return nil
 	}
-	return p.pair(isHost, &n.GuestAddr4, &n.GuestAddr6)(v)
+	return p.addrPair(isHost, &n.GuestAddr4, &n.GuestAddr6)(v)
 }
 
-// dns reads an address or 'none'; whichever comes last decides which.
+// dns reads an address, or 'none'; the last one decides which it is.
 func (p *parser) dns(v string) error {
 	d := &p.c.DNS
 	if v == NoAddress {
@@ -222,7 +220,7 @@ func (p *parser) dns(v string) error {
 		return nil
 	}
 	var a4, a6 netip.Addr
-	if err := p.pair(isDNS, &a4, &a6)(v); err != nil {
+	if err := p.addrPair(isDNS, &a4, &a6)(v); err != nil {
 		return err
 	}
 	a := a4
@@ -244,7 +242,7 @@ func (p *parser) dns(v string) error {
 	return nil
 }
 
-// search reads domains apart by spaces, or 'none'.
+// search reads domains separated by spaces, or 'none'.
 func (p *parser) search(v string) error {
 	d := &p.c.DNS
 	if v == NoAddress {
@@ -253,21 +251,21 @@ func (p *parser) search(v string) error {
 	}
 	list := strings.Fields(v)
 	if len(list) == 0 {
-		return badValue("give domains apart by spaces, or 'none'")
+		return fmt.Errorf("give domains apart by spaces, or 'none'")
 	}
 	for _, s := range list {
 		if !validDomain(s) {
-			return badValue("'%s' is no domain name", s)
+			return fmt.Errorf("'%s' is no domain name", s)
 		}
 	}
 	if len(d.Search)+len(list) > MaxSearch {
-		return badValue("at most %d search domains can be given", MaxSearch)
+		return fmt.Errorf("at most %d search domains can be given", MaxSearch)
 	}
 	d.Search, d.SearchNone = slices.Concat(d.Search, list), false
 	return nil
 }
 
-// ports gathers an occurrence of a forwarding option. Its errors are whole
+// ports adds an occurrence of a forwarding option. Its errors are complete
 // lines.
 func (p *parser) ports(option string, dst *portList) func(string) error {
 	return func(v string) error {
@@ -282,7 +280,7 @@ func (p *parser) ports(option string, dst *portList) func(string) error {
 func (p *parser) netns(v string) error {
 	switch {
 	case v == "" || v == "." || v == "..":
-		return badValue("give the path or the name of a network namespace")
+		return fmt.Errorf("give the path or the name of a network namespace")
 	case strings.Contains(v, "/"):
 		p.c.Pasta.Netns = v
 	default:
@@ -295,7 +293,7 @@ func (p *parser) netns(v string) error {
 func (p *parser) fd(v string) error {
 	n, ok := parseInt(v, 3, 1<<20)
 	if !ok {
-		return badValue("give the number of an open descriptor, 3 or above")
+		return fmt.Errorf("give the number of an open descriptor, 3 or above")
 	}
 	p.descriptor = n
 	return nil

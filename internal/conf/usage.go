@@ -9,8 +9,8 @@ import (
 // -ldflags "-X penne/internal/conf.Version=…".
 var Version = "0.1.0-dev"
 
-// VersionText is what --version prints. Container engines show it as it is,
-// and scripts take the second word for the version.
+// VersionText is what --version prints. Container engines show it unchanged, and
+// scripts take its second word for the version.
 func VersionText(program string) string {
 	return fmt.Sprintf("%s %s (%s)\n"+
 		"Licence: Apache License 2.0 <https://www.apache.org/licenses/LICENSE-2.0>\n"+
@@ -24,7 +24,7 @@ const (
 	usageIndent = "      "
 )
 
-// Usage is what --help prints: every option the mode knows.
+// Usage is what --help prints: every option of the mode.
 func Usage(program string, mode Mode) string {
 	var b strings.Builder
 	b.WriteString(synopsis(program, mode))

@@ -32,8 +32,8 @@ func validIfname(s string) bool {
 	return true
 }
 
-// validDomain tells whether s reads as a domain name: labels of letters,
-// digits, '-' and '_', with an optional dot at the end.
+// validDomain reports whether s is a domain name: labels of letters, digits, '-'
+// and '_', with an optional dot at the end.
 func validDomain(s string) bool {
 	s = strings.TrimSuffix(s, ".")
 	if s == "" || len(s) > maxDomain {
@@ -58,8 +58,8 @@ func notDomainRune(r rune) bool {
 	return true
 }
 
-// parseMAC reads six pairs of hexadecimal digits joined by ':' or '-'. It
-// must be an address one station can have: unicast, and not zero.
+// parseMAC reads six pairs of hexadecimal digits joined by ':' or '-'. The
+// address must be unicast and not zero.
 func parseMAC(s string) (mac [6]byte, ok bool) {
 	const text = len("9a:55:9a:55:9a:55")
 	if len(s) != text || (s[2] != ':' && s[2] != '-') {
@@ -88,12 +88,12 @@ func parseIP(s string) (netip.Addr, bool) {
 	return a.Unmap(), true
 }
 
-// isHost tells whether a can belong to a single host that is not us.
+// isHost reports whether a can belong to a single host that is not us.
 func isHost(a netip.Addr) bool {
 	return !a.IsUnspecified() && !a.IsLoopback() && isUnicast(a)
 }
 
-// isUnicast tells whether a is neither multicast nor limited broadcast.
+// isUnicast reports whether a is neither multicast nor limited broadcast.
 func isUnicast(a netip.Addr) bool {
 	return !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
@@ -137,7 +137,7 @@ func parseSeconds(s string) (time.Duration, bool) {
 }
 
 // parseRunAs reads UID, UID:GID, LOGIN or LOGIN:GROUP. An id is at most
-// 2^32-2, for the last one means "no change" to setresuid(2).
+// 2^32-2, since 2^32-1 means "no change" to setresuid(2).
 func parseRunAs(s string) (*RunAs, bool) {
 	user, group, both := strings.Cut(s, ":")
 	r := &RunAs{}

@@ -11,42 +11,42 @@ import (
 	"penne/internal/wire"
 )
 
-// watcher follows the ports that are bound on one side, for the lanes with
-// "auto" that lead there.
+// watcher follows the ports that are bound on one side, for the lanes with "auto"
+// that forward to it.
 type watcher struct {
 	scanner *portscan.Scanner
-	lanes   []*lane // to be kept in step: bound on the other side
-	own     []*lane // bound on this side: not to be led back
+	lanes   []*lane // with "auto", bound on the other side
+	own     []*lane // bound on this side: their ports are not forwarded back
 	result  portscan.Result
 }
 
-// auto keeps "auto" lanes in step with what is bound.
+// auto is what lanes with "auto" need to follow the ports that are bound.
 type auto struct {
 	watchers []*watcher
 	policy   portscan.Policy
-	// lowest and highest ephemeral ports, which a UDP client is bound to as
-	// a server would be.
-	low, high uint16
-	// retry is when ports that were refused are tried again, on sys.Now's
-	// clock: nothing tells when their holder lets go.
-	retry int64
+	// ephemeralFirst to ephemeralLast are left out for UDP, where clients are
+	// bound just as servers are.
+	ephemeralFirst, ephemeralLast uint16
+	// retryAt is when ports that could not be bound are tried again, on
+	// sys.Now's clock: nothing tells when they become free.
+	retryAt int64
 }
 
-// retryRefused is how long a port that "auto" could not bind is left alone.
-const retryRefused = int64(time.Second)
+// retryInterval is how often "auto" tries again to bind a port.
+const retryInterval = int64(time.Second)
 
-// openAuto opens the scanners that "auto" needs, if any, and binds what they
-// find: who waits for our readiness may count on ports that were bound before.
+// openAuto opens the scanners that "auto" needs, if any, and scans: ports that are
+// bound already are forwarded by the time that we report readiness.
 func (e *engine) openAuto() error {
-	e.auto.low, e.auto.high = ephemeral()
+	e.auto.ephemeralFirst, e.auto.ephemeralLast = ephemeral()
 	here := func(fn func() error) error { return fn() }
 	for _, n := range e.ports.lanes {
-		n.openSpots()
+		n.findAutoAddrs()
 		if n.proto == wire.ProtoUDP && !n.inside {
-			n.holds = e.group.HoldsUDP
+			n.heldByFlow = e.group.HoldsUDP
 		}
 	}
-	e.followStubs()
+	e.syncStubs()
 	for _, inside := range []bool{false, true} {
 		w := &watcher{}
 		var o portscan.Options
@@ -54,7 +54,7 @@ func (e *engine) openAuto() error {
 			switch {
 			case n.inside == inside:
 				w.own = append(w.own, n)
-			case len(n.spots) > 0:
+			case len(n.autoAddrs) > 0:
 				w.lanes = append(w.lanes, n)
 				o.TCP = o.TCP || n.proto == wire.ProtoTCP
 				o.UDP = o.UDP || n.proto == wire.ProtoUDP
@@ -65,7 +65,7 @@ func (e *engine) openAuto() error {
 		}
 		run := here
 		if inside {
-			run = e.inside.Do
+			run = e.nsWorker.Do
 		}
 		err := run(func() (err error) {
 			w.scanner, err = portscan.Open(o)
@@ -82,12 +82,12 @@ func (e *engine) openAuto() error {
 	return nil
 }
 
-// scan brings all lanes in step and returns when to do so again.
+// scan syncs all lanes with "auto" and returns how long to wait until the next scan.
 func (e *engine) scan() time.Duration {
 	changed, now := false, sys.Now()
-	again := now >= e.auto.retry
+	again := now >= e.auto.retryAt
 	if again {
-		e.auto.retry = now + retryRefused
+		e.auto.retryAt = now + retryInterval
 	}
 	for _, w := range e.auto.watchers {
 		if err := w.scanner.Scan(&w.result); err != nil {
@@ -98,32 +98,32 @@ func (e *engine) scan() time.Duration {
 			w.exclude(n)
 		}
 		for _, n := range w.lanes {
-			for _, p := range n.spots {
+			for _, p := range n.autoAddrs {
 				if again {
 					p.refused = portscan.Ports{}
 				}
 			}
-			changed = e.follow(n, w.want(n, &e.auto)) || changed
+			changed = e.sync(n, w.want(n, &e.auto)) || changed
 		}
 	}
 	return e.auto.policy.Next(time.Duration(now), uint64(e.group.LastActive()), changed)
 }
 
-// exclude takes out of the result what a lane of ours has bound on this side.
+// exclude removes from the result the ports that lane n, one of ours, has bound.
 func (w *watcher) exclude(n *lane) {
 	f := &w.result.TCP
 	if n.proto == wire.ProtoUDP {
 		f = &w.result.UDP
 	}
 	for _, all := range []*portscan.Ports{&f.V4, &f.V6} {
-		all.RemoveAll(&n.taken)
-		for _, p := range n.spots {
+		all.RemoveAll(&n.boundPorts)
+		for _, p := range n.autoAddrs {
 			all.RemoveAll(&p.bound)
 		}
 	}
 }
 
-// want is the ports that lane n shall have bound by "auto".
+// want returns the ports that lane n is to bind for "auto".
 func (w *watcher) want(n *lane, a *auto) *portscan.Ports {
 	f := &w.result.TCP
 	if n.proto == wire.ProtoUDP {
@@ -132,7 +132,7 @@ func (w *watcher) want(n *lane, a *auto) *portscan.Ports {
 	var want portscan.Ports
 	for _, p := range []*portscan.Ports{&f.V4, &f.V6} {
 		for port := range p.All() {
-			if n.proto != wire.ProtoUDP || port < a.low || port > a.high {
+			if n.proto != wire.ProtoUDP || port < a.ephemeralFirst || port > a.ephemeralLast {
 				want.Add(port)
 			}
 		}
@@ -140,16 +140,16 @@ func (w *watcher) want(n *lane, a *auto) *portscan.Ports {
 	return &want
 }
 
-// follow binds what is wanted and not there, and lets go of what is no longer
-// wanted. It tells whether anything changed.
-func (e *engine) follow(n *lane, want *portscan.Ports) (changed bool) {
+// sync binds the ports in want, closes the listeners of others, and reports whether
+// anything changed.
+func (e *engine) sync(n *lane, want *portscan.Ports) (changed bool) {
 	changed = n.dropAuto(want, e.group.Unlisten)
-	want.RemoveAll(&n.named)
-	if !slices.ContainsFunc(n.spots, func(p *spot) bool { return p.misses(want) }) {
-		return changed // and the thread in the namespace sleeps on
+	want.RemoveAll(&n.namedPorts)
+	if !slices.ContainsFunc(n.autoAddrs, func(p *autoAddr) bool { return p.missesAny(want) }) {
+		return changed // without waking the thread in the namespace
 	}
 	err := n.run(func() error {
-		for _, p := range n.spots {
+		for _, p := range n.autoAddrs {
 			for port := range p.missing(want) {
 				changed = n.bindAuto(p, port) || changed
 			}
@@ -162,10 +162,10 @@ func (e *engine) follow(n *lane, want *portscan.Ports) (changed bool) {
 	return changed
 }
 
-// bindAuto binds one port in one spot.
-func (n *lane) bindAuto(p *spot, port uint16) bool {
+// bindAuto binds one port on p.
+func (n *lane) bindAuto(p *autoAddr, port uint16) bool {
 	r := conf.PortRule{Addr: p.addr, Iface: p.spec.Iface, First: port, Last: port, ToFirst: port, ToAddr: p.target()}
-	if n.addOne(r, port, p) != nil {
+	if n.bindOne(r, port, p) != nil {
 		p.refused.Add(port)
 		return false
 	}
@@ -173,13 +173,13 @@ func (n *lane) bindAuto(p *spot, port uint16) bool {
 	return true
 }
 
-// dropAuto closes listeners of "auto" for ports that are not in want, or whose
-// spot is no longer there.
+// dropAuto closes the listeners of "auto" for ports that are not in want, or whose
+// autoAddr is gone, and reports whether there were any.
 func (n *lane) dropAuto(want *portscan.Ports, unlisten func([]int)) bool {
 	var slots []int
-	var gone []bound
-	n.bound = slices.DeleteFunc(n.bound, func(b bound) bool {
-		if b.auto == nil || want.Has(b.port) && slices.Contains(n.spots, b.auto) {
+	var gone []boundSocket
+	n.sockets = slices.DeleteFunc(n.sockets, func(b boundSocket) bool {
+		if b.auto == nil || want.Has(b.port) && slices.Contains(n.autoAddrs, b.auto) {
 			return false
 		}
 		slots, gone = append(slots, b.slot), append(gone, b)

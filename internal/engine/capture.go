@@ -15,8 +15,8 @@ import (
 	"penne/tap"
 )
 
-// tapPorts are the tap's queues as the shards get them: wrapped where packets are
-// to be captured or traced, which costs nothing where they are not.
+// tapPorts returns the tap's queues for the shards, wrapped if packets are captured
+// or traced.
 func (e *engine) tapPorts() ([]tap.Port, error) {
 	queues, err := e.openQueues()
 	if err != nil {
@@ -24,7 +24,7 @@ func (e *engine) tapPorts() ([]tap.Port, error) {
 	}
 	if path := e.conf.Logging.Pcap; path != "" {
 		failed := func(err error) { e.log.Warn(err.Error()) }
-		if e.handles.Capture != nil { // the launcher has opened it, we may not
+		if e.handles.Capture != nil { // opened by the launcher, since we may not
 			e.capture, err = pcap.New(e.handles.Capture, failed)
 		} else {
 			e.capture, err = pcap.Create(path, failed)
@@ -35,7 +35,7 @@ func (e *engine) tapPorts() ([]tap.Port, error) {
 	}
 	for i := range queues {
 		if e.log.Enabled(context.Background(), log.LevelTrace) {
-			queues[i] = &traced{Port: queues[i], log: e.log, shard: i}
+			queues[i] = &tracedPort{Port: queues[i], log: e.log, shard: i}
 		}
 		if e.capture == nil {
 			continue
@@ -47,7 +47,7 @@ func (e *engine) tapPorts() ([]tap.Port, error) {
 	return queues, nil
 }
 
-// openQueues lists the tap's queues, or as many that lead nowhere.
+// openQueues returns the tap's queues, or without a tap one noTap per shard.
 func (e *engine) openQueues() (queues []tap.Port, err error) {
 	if e.device != nil {
 		for i := range e.device.Queues() {
@@ -55,7 +55,7 @@ func (e *engine) openQueues() (queues []tap.Port, err error) {
 		}
 		return queues, nil
 	}
-	for range e.queues() {
+	for range e.shardCount() {
 		q, err := newNoTap()
 		if err != nil {
 			return nil, err
@@ -65,10 +65,10 @@ func (e *engine) openQueues() (queues []tap.Port, err error) {
 	return queues, nil
 }
 
-// noTap is the Port of a shard without a tap (--splice-only): nothing comes,
-// nothing goes.
+// noTap is the Port of a shard without a tap (--splice-only): it receives nothing,
+// and drops what is sent.
 type noTap struct {
-	fd    int // an event counter that nobody signals
+	fd    int // an eventfd that is never signalled
 	count *stats.Counters
 }
 
@@ -86,33 +86,33 @@ func (p *noTap) FD() int                                           { return p.fd
 func (p *noTap) SetCounters(c *stats.Counters)                     { p.count = c }
 func (p *noTap) Close() error                                      { sys.Close(p.fd); return nil }
 
-// traced is a Port that logs each frame (--trace).
-type traced struct {
+// tracedPort is a Port that logs each frame (--trace).
+type tracedPort struct {
 	tap.Port
 	log   *log.Log
 	shard int
 }
 
 // Receive implements tap.Port.
-func (p *traced) Receive(b *ring.Batch, pool *ring.Pool) (more bool, errno sys.Errno) {
+func (p *tracedPort) Receive(b *ring.Batch, pool *ring.Pool) (more bool, errno sys.Errno) {
 	more, errno = p.Port.Receive(b, pool)
 	p.trace("from guest", b.Frames())
 	return more, errno
 }
 
 // Send implements tap.Port.
-func (p *traced) Send(frames []*ring.Frame) {
+func (p *tracedPort) Send(frames []*ring.Frame) {
 	p.trace("to guest", frames)
 	p.Port.Send(frames)
 }
 
-func (p *traced) trace(way string, frames []*ring.Frame) {
+func (p *tracedPort) trace(direction string, frames []*ring.Frame) {
 	for _, f := range frames {
-		p.log.Trace(fmt.Sprintf("shard %d %s: %s", p.shard, way, describeFrame(f.Bytes())))
+		p.log.Trace(fmt.Sprintf("shard %d %s: %s", p.shard, direction, describeFrame(f.Bytes())))
 	}
 }
 
-// describeFrame puts a frame into one line.
+// describeFrame describes a frame in one line.
 func describeFrame(b []byte) string {
 	var h wire.Headers
 	verdict := wire.Parse(b, &h)
@@ -127,16 +127,16 @@ func describeFrame(b []byte) string {
 	switch h.Proto {
 	case wire.ProtoTCP:
 		t := b[h.L4:]
-		return fmt.Sprintf("TCP %s %s seq %d ack %d win %d len %d", ends(&h), tcpFlags(t[13]),
+		return fmt.Sprintf("TCP %s %s seq %d ack %d win %d len %d", endpoints(&h), tcpFlags(t[13]),
 			binary.BigEndian.Uint32(t[4:]), binary.BigEndian.Uint32(t[8:]), binary.BigEndian.Uint16(t[14:]), h.PayloadLen)
 	case wire.ProtoUDP:
-		return fmt.Sprintf("UDP %s len %d", ends(&h), h.PayloadLen)
+		return fmt.Sprintf("UDP %s len %d", endpoints(&h), h.PayloadLen)
 	}
 	return fmt.Sprintf("ICMP %v > %v type %d code %d len %d", h.Src, h.Dst, h.DstPort>>8, h.DstPort&255, h.PayloadLen)
 }
 
-// ends are both addresses with their ports.
-func ends(h *wire.Headers) string {
+// endpoints formats both addresses with their ports.
+func endpoints(h *wire.Headers) string {
 	return netip.AddrPortFrom(h.Src.Netip(), h.SrcPort).String() + " > " + netip.AddrPortFrom(h.Dst.Netip(), h.DstPort).String()
 }
 

@@ -1,6 +1,6 @@
-// Package engine composes the running program: it reads the host's network,
-// opens the tap, starts the shards, binds the forwarded ports, closes the
-// sandbox, and then is the thin control thread that follows events until it is
+// Package engine composes the running program: it reads the host's network
+// configuration, opens the tap, binds the forwarded ports, makes the shards, enters
+// the sandbox, and then is the control thread, which handles events until it is
 // told to end. It owns what it composes; nothing here is on the packet path.
 package engine
 
@@ -32,36 +32,36 @@ import (
 
 // engine is the state of the control thread.
 type engine struct {
-	conf     *conf.Config
-	handles  *netns.Handles
-	log      *log.Log
-	resolv   *resolvFile
-	dns      resolver
-	leftOut  []string // warnings of warnLeftOut that still hold
-	monitor  *nl.Monitor
-	template nl.Template
-	rules    *fwd.Rules
-	guest    fwd.Guest
-	device   *tun.Device // nil without a tap (--splice-only)
-	capture  *pcap.Sink  // nil unless asked for
-	inner    *nl.Conn    // to configure the namespace with; nil if that is not done, or no longer
-	index    int32       // of the interface there
-	group    *shard.Group
-	inside   *netns.Worker              // the thread that lives in the namespace
-	pools    map[socketKind]*netns.Pool // sockets made there; nil where a family is off
-	ports    forwarder
-	auto     auto
-	failed   chan error // a shard lost its tap
-	began    time.Time
-	shown    int64 // activity of the last table printed
+	conf          *conf.Config
+	handles       *netns.Handles
+	log           *log.Log
+	resolv        *resolvFile
+	dns           resolvConf
+	warned        []string // last warnings of warnLeftOut
+	monitor       *nl.Monitor
+	template      nl.Template
+	rules         *fwd.Rules
+	guest         fwd.Guest
+	device        *tun.Device // nil without a tap (--splice-only)
+	capture       *pcap.Sink  // nil unless asked for
+	nsConn        *nl.Conn    // to reconfigure the namespace; nil if that is not done
+	nsIndex       int32       // of the interface inside
+	group         *shard.Group
+	nsWorker      *netns.Worker              // a thread inside the namespace
+	nsSockets     map[socketKind]*netns.Pool // ready sockets made there; nil if a kind is not needed
+	ports         forwarder
+	auto          auto
+	failed        chan error // a shard lost its tap
+	started       time.Time
+	shownActivity int64 // activity of the last table printed
 }
 
-// Serve is the engine of package netns: it returns when ctx ends, or with an
-// error when forwarding cannot be set up or go on.
+// Serve is a netns.Engine: it returns nil when ctx ends, or an error if forwarding
+// cannot be set up or cannot go on.
 func Serve(ctx context.Context, c *conf.Config, h *netns.Handles) error {
-	// Whoever reads standard error may go; writing to sockets tells by itself.
+	// The reader of standard error may go away; socket writes return EPIPE anyway.
 	signal.Ignore(syscall.SIGPIPE)
-	e := &engine{conf: c, handles: h, failed: make(chan error, 1), began: time.Now()}
+	e := &engine{conf: c, handles: h, failed: make(chan error, 1), started: time.Now()}
 	if err := e.openLog(); err != nil {
 		return err
 	}
@@ -78,13 +78,12 @@ func Serve(ctx context.Context, c *conf.Config, h *netns.Handles) error {
 	return e.run(ctx)
 }
 
-// start sets everything up, in the order in which one thing needs the other.
-// Shards come after the ports, which fail more often: a capture file is emptied
-// with them.
+// start sets everything up, in order of dependencies. Making the shards truncates
+// the capture file, so it comes after binding ports, which is likely to fail.
 func (e *engine) start() error {
-	limitRuntime(e.queues())
+	limitRuntime(e.shardCount())
 	for _, step := range []func() error{
-		e.readHost, e.openTap, e.openInside, e.bindPorts, e.makeShards, e.openAuto, e.sandbox,
+		e.readHost, e.openTap, e.openNamespace, e.bindPorts, e.makeShards, e.openAuto, e.sandbox,
 	} {
 		if err := step(); err != nil {
 			return withHint(err)
@@ -99,7 +98,7 @@ func (e *engine) start() error {
 	return nil
 }
 
-// withHint adds what to do, where the error alone does not tell.
+// withHint adds what the user can do about err.
 func withHint(err error) error {
 	if errors.Is(err, syscall.EMFILE) {
 		return fmt.Errorf("%w: raise the limit of open files, ulimit -n", err)
@@ -107,10 +106,10 @@ func withHint(err error) error {
 	return err
 }
 
-// run follows events until the end.
+// run handles events until ctx ends or a shard fails.
 func (e *engine) run(ctx context.Context) error {
 	defer e.stop()
-	var scan, show <-chan time.Time // never, where nobody asked for it
+	var scan, show <-chan time.Time // nil if not asked for
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	if len(e.auto.watchers) > 0 {
@@ -119,7 +118,7 @@ func (e *engine) run(ctx context.Context) error {
 	if every := e.conf.Logging.Stats; every > 0 {
 		show = time.Tick(every)
 	}
-	advertise := time.Tick(advertiseEvery)
+	advertise := time.Tick(advertiseInterval)
 	templates, resolvers := e.followHost()
 	for {
 		select {
@@ -135,7 +134,7 @@ func (e *engine) run(ctx context.Context) error {
 		case e.dns = <-resolvers:
 			e.log.Info("the host's resolvers have changed")
 			e.setRules()
-			e.followStubs()
+			e.syncStubs()
 		case <-advertise:
 			e.group.Advertise()
 		case <-show:
@@ -148,23 +147,23 @@ func (e *engine) run(ctx context.Context) error {
 	}
 }
 
-// stop closes listeners, so that a successor can bind at once, while it ends all
-// flows. Thousands of listeners take half a second to close: peers must not
-// wait for that, lest the process be ended before they are told.
+// stop ends all flows, and meanwhile closes listeners, so that a successor can bind
+// at once. Thousands of listeners take half a second to close: flows must not wait
+// for that, since the process may be killed before their peers are told.
 func (e *engine) stop() {
 	e.ports.release()
 	var slow sync.WaitGroup
 	defer slow.Wait()
 	slow.Go(e.ports.close)
-	// The end of an inotify descriptor waits for a grace period of the kernel,
-	// 15 ms, as that of a tap does: these shall be the same.
+	// Closing an inotify descriptor waits for an RCU grace period of some
+	// 15 ms, as closing a tap does: let it be the same one.
 	slow.Go(func() {
-		if w := e.handles.Watches; w != nil {
+		if w := e.handles.Inotify; w != nil {
 			w.Close()
 		}
 	})
 	e.group.Close()
-	e.inside.Close()
+	e.nsWorker.Close()
 	if e.capture != nil {
 		if err := e.capture.Close(); err != nil {
 			e.log.Warn(err.Error())
@@ -176,16 +175,16 @@ func (e *engine) stop() {
 	e.log.Close()
 }
 
-// openTap makes the interface inside and sets it up.
+// openTap makes the interface inside the namespace and configures it.
 func (e *engine) openTap() error {
-	keep := e.keepsInside()
+	keep := e.mayReconfigure()
 	return netns.Do(e.handles.NetNS, func() (err error) {
 		c, err := nl.Dial()
 		if err != nil {
 			return err
 		}
 		defer func() {
-			if e.inner == nil {
+			if e.nsConn == nil {
 				c.Close()
 			}
 		}()
@@ -197,13 +196,13 @@ func (e *engine) openTap() error {
 		}
 		err = e.configure(c)
 		if err == nil && keep {
-			e.inner = c
+			e.nsConn = c
 		}
 		return err
 	})
 }
 
-// openDevice makes a tap, or takes over the one that was passed on.
+// openDevice makes a tap, or adopts the one given by --fd.
 func (e *engine) openDevice() (*tun.Device, error) {
 	if fd := e.conf.Pasta.FD; fd > 0 {
 		sys.SetCloseOnExec(fd)
@@ -213,14 +212,14 @@ func (e *engine) openDevice() (*tun.Device, error) {
 	if name == "" {
 		name = e.template.Ifname
 	}
-	d, err := tun.Open(tun.Options{Name: name, Queues: e.queues()})
+	d, err := tun.Open(tun.Options{Name: name, Queues: e.shardCount()})
 	if err != nil {
 		return nil, netns.TunError(err)
 	}
 	return d, nil
 }
 
-// configure sets up the interface. It runs inside the namespace.
+// configure configures the interface. It runs inside the namespace.
 func (e *engine) configure(c *nl.Conn) error {
 	report, err := c.Configure(nl.Config{
 		Name: e.device.Name(), MAC: e.conf.Pasta.NSMAC, MTU: e.conf.Net.MTU,
@@ -238,15 +237,15 @@ func (e *engine) configure(c *nl.Conn) error {
 		ll := wire.AddrFrom(report.LinkLocal)
 		e.guest.SawAddr(&ll)
 	}
-	e.index = report.Index
+	e.nsIndex = report.Index
 	return nil
 }
 
-// makeShards makes one shard for each queue of the tap; none runs yet.
+// makeShards makes one shard per queue of the tap, without starting them.
 func (e *engine) makeShards() error {
 	cfg := shard.Config{
 		Rules: e.rules, Guest: &e.guest, Pin: e.conf.Process.Pin, Services: e.services(), Bypass: e.bypass(),
-		Seed: flow.NewSeed(), Flows: e.flows(),
+		Seed: flow.NewSeed(), Flows: e.maxFlows(),
 		Warn:   e.pingRefused(),
 		Failed: func(err error) { e.failed <- err },
 	}
@@ -265,7 +264,7 @@ func (e *engine) makeShards() error {
 	return err
 }
 
-// pingRefused logs the first refusal of a ping socket.
+// pingRefused returns a function that logs the first refusal of a ping socket.
 func (e *engine) pingRefused() func(error) {
 	var once sync.Once
 	return func(err error) {
@@ -273,8 +272,8 @@ func (e *engine) pingRefused() func(error) {
 	}
 }
 
-// queues is the number of shards wanted.
-func (e *engine) queues() int {
+// shardCount is the number of shards, and of queues of a tap that we make.
+func (e *engine) shardCount() int {
 	if n := e.conf.Process.Queues; n > 0 {
 		return n
 	}
@@ -285,43 +284,43 @@ func (e *engine) queues() int {
 	return min(len(cpus), conf.MaxQueues)
 }
 
-// reservedFDs is for all that is not a flow: taps, epoll instances, pipes,
-// netlink, and a margin.
+// reservedFDs are for what is not a flow: taps, epoll instances, pipes, netlink, and
+// a margin.
 const reservedFDs = 512
 
-// fewFlows is when people should hear of it.
-const fewFlows = 4096
+// lowFlowCount is the limit of flows below which it is logged at information level.
+const lowFlowCount = 4096
 
-// flows is how many flows the limit of descriptors allows.
-func (e *engine) flows() int {
+// maxFlows is how many flows the limit of open files allows.
+func (e *engine) maxFlows() int {
 	limit := sys.RaiseFileLimit()
 	if limit >= shard.MaxFlows+reservedFDs {
 		return shard.MaxFlows
 	}
 	n := max(limit-reservedFDs, 64)
 	level := slog.LevelDebug
-	if n < fewFlows {
+	if n < lowFlowCount {
 		level = slog.LevelInfo
 	}
 	e.log.Log(context.Background(), level, fmt.Sprintf("open file limit %d allows %d flows of %d", limit, n, shard.MaxFlows))
 	return n
 }
 
-// heapRoom is how much garbage may gather over the whole life before the
-// collector runs at all, in octets: the control thread makes a little.
-const heapRoom = 64 << 20
+// heapHeadroom is how many octets of garbage the control thread may make before the
+// collector runs at all.
+const heapHeadroom = 64 << 20
 
-// limitRuntime sets the Go runtime up: a scheduler slot for each shard and two
-// for the control thread, and no periodic garbage collection, which would run
-// every two minutes otherwise.
+// limitRuntime configures the Go runtime: a P for each shard and two for the control
+// thread, and no periodic garbage collection, which would otherwise run every two
+// minutes.
 func limitRuntime(shards int) {
 	runtime.GOMAXPROCS(shards + 2)
 	debug.SetGCPercent(-1)
 }
 
-// limitHeap allows heapRoom beyond what has been set up.
+// limitHeap makes the collector run heapHeadroom above what is in use now.
 func limitHeap() {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	debug.SetMemoryLimit(int64(m.Sys-m.HeapReleased) + heapRoom)
+	debug.SetMemoryLimit(int64(m.Sys-m.HeapReleased) + heapHeadroom)
 }

@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// linger is how long an address that the host no longer has stays
-	// inside, for connections that came from it.
-	linger = time.Hour
-	// advertiseEvery keeps the guest's default route alive: a third of
-	// ndp.RouterLifetime, so that one advertisement may get lost.
-	advertiseEvery = 6 * time.Hour
+	// addrLinger is how long an address that the host no longer has stays
+	// inside, for its connections.
+	addrLinger = time.Hour
+	// advertiseInterval keeps the guest's default route alive: a third of
+	// ndp.RouterLifetime, so that one advertisement may be lost.
+	advertiseInterval = 6 * time.Hour
 )
 
-// readHost finds out what the host's network and resolver are like, and begins
-// to follow both.
+// readHost reads the host's network and resolver configuration, and starts to follow
+// both.
 func (e *engine) readHost() error {
-	e.resolv, e.dns = openResolv(e.handles.Watches, resolvPath, usualDirs...)
+	e.resolv, e.dns = openResolv(e.handles.Inotify, resolvPath, usualDirs...)
 	n := &e.conf.Net
 	var err error
 	e.monitor, e.template, err = nl.NewMonitor(nl.Options{
@@ -51,8 +51,8 @@ func (e *engine) readHost() error {
 	return nil
 }
 
-// bindable tells whether sockets can have the source address a, as far as can
-// be told; one of a link needs to be told which link.
+// bindable reports whether sockets can be bound to a, as far as can be found out: for
+// a link-local address that depends on the link.
 func bindable(a netip.Addr) bool {
 	if !a.IsValid() || a.IsLinkLocalUnicast() {
 		return true
@@ -65,9 +65,10 @@ func bindable(a netip.Addr) bool {
 	return true
 }
 
-// followHost lets changes of the host's network and resolver arrive.
-func (e *engine) followHost() (<-chan nl.Template, <-chan resolver) {
-	templates, resolvers := make(chan nl.Template), make(chan resolver)
+// followHost returns channels that deliver changes of the host's network and
+// resolver configuration.
+func (e *engine) followHost() (<-chan nl.Template, <-chan resolvConf) {
+	templates, resolvers := make(chan nl.Template), make(chan resolvConf)
 	go func() {
 		for {
 			t, err := e.monitor.Next()
@@ -85,13 +86,13 @@ func (e *engine) followHost() (<-chan nl.Template, <-chan resolver) {
 	return templates, resolvers
 }
 
-func (e *engine) followResolver(last resolver, to chan<- resolver) {
+func (e *engine) followResolver(last resolvConf, to chan<- resolvConf) {
 	for {
 		r, err := e.resolv.next(last)
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
-		case errors.Is(err, errElsewhere):
+		case errors.Is(err, errOutOfReach):
 			e.log.Warn(err.Error())
 		case err != nil:
 			e.log.Warn(err.Error())
@@ -103,23 +104,23 @@ func (e *engine) followResolver(last resolver, to chan<- resolver) {
 	}
 }
 
-// hostChanged takes over what has become of the host's network.
+// hostChanged applies a change of the host's network.
 func (e *engine) hostChanged(next *nl.Template) {
 	old := e.template
 	e.template = *next
-	if e.inner != nil {
-		e.applyInside(&old)
+	if e.nsConn != nil {
+		e.reconfigure(&old)
 	}
 	e.setRules()
 	e.log.Info("the host's network has changed")
 	e.describeNetwork()
 }
 
-// applyInside brings the new template into the namespace, if we configure it.
-func (e *engine) applyInside(old *nl.Template) {
+// reconfigure applies the new template to the namespace.
+func (e *engine) reconfigure(old *nl.Template) {
 	var report nl.Report
-	err := e.inside.Do(func() error {
-		report = e.inner.Apply(e.index, old, &e.template, linger)
+	err := e.nsWorker.Do(func() error {
+		report = e.nsConn.Apply(e.nsIndex, old, &e.template, addrLinger)
 		return nil
 	})
 	if err != nil {
@@ -130,10 +131,10 @@ func (e *engine) applyInside(old *nl.Template) {
 	}
 }
 
-// setRules puts new rules in force and tells the guest.
+// setRules makes new rules, passes them to the shards, and advertises them.
 func (e *engine) setRules() {
 	next := rules(e.conf, &e.template, &e.dns)
-	if e.inner != nil {
+	if e.nsConn != nil {
 		moveGuest(&e.guest, e.rules, next)
 	}
 	e.rules = next
@@ -142,8 +143,8 @@ func (e *engine) setRules() {
 	e.group.Advertise()
 }
 
-// moveGuest notes that the guest has the new addresses that we gave it, before
-// it has used them. One that it chose itself it keeps.
+// moveGuest notes the guest's new addresses, which we gave it, before it has used
+// them; not if it has chosen its own.
 func moveGuest(g *fwd.Guest, old, next *fwd.Rules) {
 	for _, f := range [...]struct{ old, next *wire.Addr }{
 		{&old.V4.Guest, &next.V4.Guest}, {&old.V6.Guest, &next.V6.Guest},
@@ -154,11 +155,11 @@ func moveGuest(g *fwd.Guest, old, next *fwd.Rules) {
 	}
 }
 
-// keepsInside decides whether the namespace can be configured later on, which
-// takes CAP_NET_ADMIN over it. Where that would hold over the host's network as
-// well (root of the host, or of a container with that network), it is given
-// up: the namespace keeps what it has, and only the rules follow.
-func (e *engine) keepsInside() bool {
+// mayReconfigure decides whether the namespace can be configured later on, which
+// takes CAP_NET_ADMIN over it. If that were over the host's network as well (root of
+// the host, or of a container with the host's network), the capability is given up:
+// the namespace keeps its configuration, and only the rules follow the host's.
+func (e *engine) mayReconfigure() bool {
 	if !e.conf.Pasta.ConfigNet {
 		return false
 	}

@@ -55,12 +55,12 @@ func TestDescribeFamily(t *testing.T) {
 
 func TestDescribeNames(t *testing.T) {
 	r := &fwd.Rules{V4: fwd.Family{On: true, DNSForward: w("169.254.1.1"), DNSHost: w("127.0.0.53")}}
-	n := &naming{servers: []wire.Addr{w("169.254.1.1"), w("2001:db8::53")}, search: []string{"a.example", "b.example"}}
+	n := &announcement{servers: []wire.Addr{w("169.254.1.1"), w("2001:db8::53")}, search: []string{"a.example", "b.example"}}
 	want := "names: 169.254.1.1 leads to 127.0.0.53; announced 169.254.1.1 2001:db8::53; search a.example b.example"
 	if got := describeNames(r, n); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := describeNames(&fwd.Rules{}, &naming{}); got != "" {
+	if got := describeNames(&fwd.Rules{}, &announcement{}); got != "" {
 		t.Errorf("nothing to tell: %q", got)
 	}
 }

@@ -13,30 +13,30 @@ import (
 	"penne/shard"
 )
 
-// openInside starts the thread that lives in the namespace, which makes sockets
-// there once the capability to enter it is gone.
-func (e *engine) openInside() (err error) {
-	if e.inside, err = netns.NewWorker(e.handles.NetNS); err != nil {
+// openNamespace starts a thread inside the namespace, which can make sockets there
+// when we no longer have the capability to enter it.
+func (e *engine) openNamespace() (err error) {
+	if e.nsWorker, err = netns.NewWorker(e.handles.NetNS); err != nil {
 		return err
 	}
 	if e.conf.Pasta.NoSplice {
 		return nil
 	}
-	e.pools = map[socketKind]*netns.Pool{}
+	e.nsSockets = map[socketKind]*netns.Pool{}
 	for _, kind := range []socketKind{{true, wire.ProtoTCP}, {false, wire.ProtoTCP}, {true, wire.ProtoUDP}, {false, wire.ProtoUDP}} {
 		if kind.v4 && !e.rules.V4.On || !kind.v4 && !e.rules.V6.On || !e.forwardsIn(kind.proto) {
 			continue
 		}
-		pool, err := netns.NewPool(e.inside, sys.Family(kind.v4), kind.typ(), insidePool, func() { e.group.SocketsReady() })
+		pool, err := netns.NewPool(e.nsWorker, sys.Family(kind.v4), kind.typ(), poolSize, func() { e.group.SocketsReady() })
 		if err != nil {
 			return fmt.Errorf("make sockets in the namespace: %w", err)
 		}
-		e.pools[kind] = pool
+		e.nsSockets[kind] = pool
 	}
 	return nil
 }
 
-// forwardsIn tells whether any port of the host is forwarded, or may be.
+// forwardsIn reports whether any port of the host is forwarded, or may be.
 func (e *engine) forwardsIn(proto uint8) bool {
 	if proto == wire.ProtoUDP {
 		return len(e.conf.Forward.UDPIn) > 0
@@ -44,28 +44,28 @@ func (e *engine) forwardsIn(proto uint8) bool {
 	return len(e.conf.Forward.TCPIn) > 0
 }
 
-// insidePool is how many sockets of each kind wait for connections that bypass
-// the tap.
-const insidePool = 32
+// poolSize is how many sockets of each kind are kept ready for connections that
+// bypass the tap.
+const poolSize = 32
 
-// bindPorts binds what is to be forwarded.
+// bindPorts binds the ports to be forwarded.
 func (e *engine) bindPorts() error {
 	f := &e.conf.Forward
 	here := func(fn func() error) error { return fn() }
 	lanes := []lane{
-		{proto: wire.ProtoTCP, specs: f.TCPIn, run: here, low: e.lowPorts(true)},
-		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, low: e.lowPorts(false)},
-		{proto: wire.ProtoTCP, specs: f.TCPOut, run: e.inside.Do, inside: true},
-		{proto: wire.ProtoUDP, specs: f.UDPOut, run: e.inside.Do, inside: true},
+		{proto: wire.ProtoTCP, specs: f.TCPIn, run: here, privileged: e.privilegedPorts(true)},
+		{proto: wire.ProtoUDP, specs: f.UDPIn, run: here, privileged: e.privilegedPorts(false)},
+		{proto: wire.ProtoTCP, specs: f.TCPOut, run: e.nsWorker.Do, inside: true},
+		{proto: wire.ProtoUDP, specs: f.UDPOut, run: e.nsWorker.Do, inside: true},
 	}
 	for i := range lanes {
 		n := &lanes[i]
 		n.v4, n.v6, n.freebind = e.rules.V4.On, e.rules.V6.On, f.Freebind
-		n.log, n.room = e.log, roomForAll(f)
+		n.log, n.maxAll = e.log, maxSocketsOfAll(f)
 		if n.proto == wire.ProtoTCP && e.conf.Protocols.NoTCP || n.proto == wire.ProtoUDP && e.conf.Protocols.NoUDP {
 			continue
 		}
-		if err := n.add(); err != nil {
+		if err := n.bind(); err != nil {
 			return err
 		}
 		e.ports.lanes = append(e.ports.lanes, n)
@@ -73,9 +73,9 @@ func (e *engine) bindPorts() error {
 	return nil
 }
 
-// lowPorts are the sockets of a protocol that the launcher bound.
-func (e *engine) lowPorts(tcp bool) (out []netns.LowPort) {
-	for _, p := range e.handles.LowPorts {
+// privilegedPorts are the sockets of a protocol that the launcher bound.
+func (e *engine) privilegedPorts(tcp bool) (out []netns.PrivilegedPort) {
+	for _, p := range e.handles.PrivilegedPorts {
 		if p.TCP == tcp {
 			out = append(out, p)
 		}
@@ -83,9 +83,9 @@ func (e *engine) lowPorts(tcp bool) (out []netns.LowPort) {
 	return out
 }
 
-// roomForAll is how many sockets each "all" may have: together half of the
-// descriptors that there can be, the other half being for flows.
-func roomForAll(f *conf.Forward) int {
+// maxSocketsOfAll is how many sockets each "all" may have: together half of the
+// descriptors; the other half is for flows.
+func maxSocketsOfAll(f *conf.Forward) int {
 	count := 0
 	for _, spec := range slices.Concat(f.TCPIn, f.UDPIn, f.TCPOut, f.UDPOut) {
 		if spec.All {
@@ -95,18 +95,18 @@ func roomForAll(f *conf.Forward) int {
 	return sys.RaiseFileLimit() / 2 / max(count, 1)
 }
 
-// bypass is for connections that are local on both sides.
+// bypass configures the bypass of the tap for local connections.
 func (e *engine) bypass() shard.Bypass {
 	p := &e.conf.Pasta
 	return shard.Bypass{
 		Off: p.NoSplice, Only: p.SpliceOnly, ToLoopback: p.HostLoToNSLo || p.SpliceOnly, Socket: e.insideSocket,
-		Scope: uint32(e.index),
+		Scope: uint32(e.nsIndex),
 	}
 }
 
 // insideSocket takes a socket that was made in the namespace: shard.Bypass.
 func (e *engine) insideSocket(v4 bool, proto uint8) (fd int, errno sys.Errno) {
-	pool := e.pools[socketKind{v4, proto}]
+	pool := e.nsSockets[socketKind{v4, proto}]
 	if pool == nil {
 		return -1, sys.EAFNOSUPPORT
 	}
@@ -130,14 +130,14 @@ func (k socketKind) typ() int {
 	return sys.SOCK_STREAM
 }
 
-// sandbox gives up what serving does not need.
+// sandbox drops privileges that serving does not need.
 func (e *engine) sandbox() error {
 	caps := sys.CapNetBindService // for -T and -U
-	if e.inner != nil {
+	if e.nsConn != nil {
 		caps |= sys.CapNetAdmin
 	}
 	err := isolate.Engine(isolate.Config{
-		ChrootFallback: e.conf.Process.ChrootFallback, ReadFiles: true, WorkerCaps: caps, Worker: e.inside.Do,
+		ChrootFallback: e.conf.Process.ChrootFallback, ReadFiles: true, WorkerCaps: caps, Worker: e.nsWorker.Do,
 	})
 	if errors.Is(err, isolate.ErrCgo) {
 		e.log.Warn(err.Error())

@@ -10,11 +10,10 @@ import (
 	"penne/internal/log"
 )
 
-// openLog opens the destinations that were asked for: a file alone, or standard
-// error as long as somebody reads it, and the system logger for a process in
-// the background, unless it logs details.
+// openLog opens the log: a file if asked for, else standard error and, for a process
+// in the background without --debug, the system logger.
 func (e *engine) openLog() error {
-	o := log.Options{Level: level(e.conf.Logging.Verbosity), JSON: e.conf.Logging.JSON}
+	o := log.Options{Level: slogLevel(e.conf.Logging.Verbosity), JSON: e.conf.Logging.JSON}
 	switch c := &e.conf.Logging; {
 	case c.File != "":
 		f, err := e.logFile()
@@ -25,7 +24,7 @@ func (e *engine) openLog() error {
 	default:
 		o.Stderr = io.Writer(os.Stderr)
 		if !e.conf.Process.Foreground && c.Verbosity < conf.Debug {
-			// Machines without a system logger are no reason to fail.
+			// There may be no system logger.
 			o.Syslog, _ = log.DialSyslog(log.SyslogPath, e.conf.Program, callersPID())
 		}
 	}
@@ -36,7 +35,7 @@ func (e *engine) openLog() error {
 	return nil
 }
 
-// logFile is the log file, which the launcher has opened where we may not.
+// logFile opens the log file, or uses the launcher's if we may not open it.
 func (e *engine) logFile() (*log.File, error) {
 	c := &e.conf.Logging
 	if f := e.handles.Log; f != nil {
@@ -45,8 +44,8 @@ func (e *engine) logFile() (*log.File, error) {
 	return log.OpenFile(c.File, c.Size)
 }
 
-// callersPID is our process number as the caller sees it: we are the first in a
-// PID namespace of our own, but /proc is still the caller's.
+// callersPID is our process ID in the caller's PID namespace: in our own it is 1, but
+// /proc is still the caller's.
 func callersPID() int {
 	name, err := os.Readlink("/proc/self")
 	pid, err2 := strconv.Atoi(name)
@@ -56,16 +55,14 @@ func callersPID() int {
 	return pid
 }
 
-// logFailure logs why we end, where the launcher, which tells the caller if it
-// is there, does not.
+// logFailure logs why we end, except on standard error, where the launcher does.
 func (e *engine) logFailure(err error) {
 	e.log.DropStderr()
 	e.log.Error(err.Error())
 }
 
-// detachLog leaves standard error alone once we work in the background: it is
-// /dev/null, or the terminal of the command, where only those who debug want to
-// see us.
+// detachLog stops logging to standard error in the background: that is /dev/null, or
+// the terminal of the command, where we log only with --debug.
 func (e *engine) detachLog() {
 	debug := e.handles.Attended && e.conf.Logging.Verbosity >= conf.Debug
 	if !e.conf.Process.Foreground && !debug {
@@ -73,7 +70,8 @@ func (e *engine) detachLog() {
 	}
 }
 
-func level(v conf.Verbosity) slog.Level {
+// slogLevel is the lowest level that is logged at verbosity v.
+func slogLevel(v conf.Verbosity) slog.Level {
 	switch v {
 	case conf.Quiet:
 		return log.LevelQuiet

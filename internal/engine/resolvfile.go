@@ -13,42 +13,42 @@ import (
 )
 
 const (
-	// resolvPath is where resolv.conf(5) is; often a symbolic link.
+	// resolvPath is resolv.conf(5), often a symbolic link.
 	resolvPath = "/etc/resolv.conf"
-	// maxLinks bounds a chain of symbolic links.
+	// maxLinks is the most symbolic links that are followed.
 	maxLinks = 8
-	// maxResolv bounds what is read of the file, in bytes.
+	// maxResolv is the most bytes that are read of the file.
 	maxResolv = 64 << 10
 )
 
-// usualDirs are where the programs that manage networks keep the file that
-// resolvPath is a link to. Those that exist are held open from the start, for
-// one such program may take over from another.
+// usualDirs are where network managers keep the file that resolvPath is a link to.
+// Those that exist are opened at the start, since resolvPath may later become a link
+// to another one.
 var usualDirs = []string{
 	"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/connman", "/run/netconfig",
 }
 
-// errElsewhere says that resolv.conf is now in a directory that was not open
-// when we left the file system.
-var errElsewhere = errors.New("resolv.conf has moved to another directory, which is out of reach: going on with the resolvers known so far")
+// errOutOfReach is for a resolv.conf in a directory that was not opened before we
+// left the file system.
+var errOutOfReach = errors.New("resolv.conf has moved to another directory, which is out of reach: going on with the resolvers known so far")
 
-// resolvFile is resolv.conf, which can be read again after the file system is
-// gone: each directory that a symbolic link on the way to it names is held
-// open. It belongs to one goroutine.
+// resolvFile is resolv.conf, which can be read again after we have left the file
+// system: each directory in the chain of symbolic links to it is held open. It
+// belongs to one goroutine.
 type resolvFile struct {
 	path string
-	// dirs are the directories held, by the name they are called by.
+	// dirs are the open directories by name.
 	dirs map[string]heldDir
-	// watches tells of changes; nil where the kernel gives no inotify.
-	watches *netns.Watches
-	// names are those met on the way, in whatever directory.
+	// watches notifies of changes; nil if there is no inotify instance.
+	watches *netns.Inotify
+	// names are the file names in the chain, in any directory.
 	names map[string]bool
-	// file is what was opened last. A file that something is mounted on,
-	// as containers have it, is only ever written in place: that is what
-	// the watch number place tells of, -1 if there is none.
-	file  *os.File
-	place int
-	// sealed says that no other directories can be had any more.
+	// file is the one last opened. A bind-mounted file, as containers have,
+	// is only ever written in place, which the watch fileWatch notifies of;
+	// -1 if there is none.
+	file      *os.File
+	fileWatch int
+	// sealed says that no more directories can be opened.
 	sealed bool
 }
 
@@ -57,15 +57,14 @@ type heldDir struct {
 	real string // without symbolic links
 }
 
-// openResolv finds the resolv.conf at path, reads it, and prepares for
-// following it by w, to any of the directories in usual too. A missing file is
-// one without resolvers, which may come.
-func openResolv(w *netns.Watches, path string, usual ...string) (*resolvFile, resolver) {
-	f := &resolvFile{path: path, dirs: map[string]heldDir{}, watches: w, place: -1}
+// openResolv reads the resolv.conf at path, and prepares to follow it with w, also
+// into any of the directories in usual. A missing file is like an empty one.
+func openResolv(w *netns.Inotify, path string, usual ...string) (*resolvFile, resolvConf) {
+	f := &resolvFile{path: path, dirs: map[string]heldDir{}, watches: w, fileWatch: -1}
 	r, _ := f.reopen()
 	if f.file != nil && w != nil {
 		if n, err := sys.WatchWrites(w.FD(), f.file.Name()); err == nil {
-			f.place = n
+			f.fileWatch = n
 		}
 	}
 	for _, d := range usual {
@@ -75,16 +74,15 @@ func openResolv(w *netns.Watches, path string, usual ...string) (*resolvFile, re
 	return f, r
 }
 
-// next waits until the file says something else than what r is, and names
-// resolvers. Errors but errElsewhere are final: os.ErrClosed is the end of the
-// watches, which [netns.Watches.Close] brings about at any time.
-func (f *resolvFile) next(last resolver) (resolver, error) {
+// next waits until the file differs from last and names resolvers. Errors other than
+// errOutOfReach are final; os.ErrClosed comes after [netns.Inotify.Close].
+func (f *resolvFile) next(last resolvConf) (resolvConf, error) {
 	if f.watches == nil {
 		return last, errors.New("resolv.conf is not followed: all inotify instances are in use, raise fs.inotify.max_user_instances (sysctl)")
 	}
 	for events := range f.watches.Events {
 		r, err := f.look(events)
-		if errors.Is(err, errElsewhere) {
+		if errors.Is(err, errOutOfReach) {
 			return last, err
 		}
 		if err == nil && len(r.Servers) > 0 && !r.equal(&last) {
@@ -94,14 +92,14 @@ func (f *resolvFile) next(last resolver) (resolver, error) {
 	return last, os.ErrClosed
 }
 
-// look reads the file if one of the events concerns it.
-func (f *resolvFile) look(events []byte) (r resolver, err error) {
+// look reads the file if one of the events is about it, else fails.
+func (f *resolvFile) look(events []byte) (r resolvConf, err error) {
 	opened, written := false, false
 	for watch, name := range sys.InotifyEvents(events) {
 		switch {
 		case watch < 0 || f.names[name]:
 			opened = true
-		case watch == f.place && name == "":
+		case watch == f.fileWatch && name == "":
 			written = true
 		}
 	}
@@ -114,8 +112,8 @@ func (f *resolvFile) look(events []byte) (r resolver, err error) {
 	return r, fs.ErrNotExist
 }
 
-// reopen finds the file anew and reads it.
-func (f *resolvFile) reopen() (r resolver, err error) {
+// reopen follows the links again, and reads the file.
+func (f *resolvFile) reopen() (r resolvConf, err error) {
 	next, err := f.find()
 	if err != nil {
 		return r, err
@@ -127,15 +125,15 @@ func (f *resolvFile) reopen() (r resolver, err error) {
 	return f.read()
 }
 
-func (f *resolvFile) read() (resolver, error) {
+func (f *resolvFile) read() (resolvConf, error) {
 	info, err := f.file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return resolver{}, errors.Join(err, fs.ErrInvalid)
+		return resolvConf{}, errors.Join(err, fs.ErrInvalid)
 	}
-	return readResolver(io.NewSectionReader(f.file, 0, maxResolv)), nil
+	return parseResolvConf(io.NewSectionReader(f.file, 0, maxResolv)), nil
 }
 
-// find opens what path leads to.
+// find opens the file that path leads to.
 func (f *resolvFile) find() (*os.File, error) {
 	path := f.path
 	f.names = map[string]bool{}
@@ -160,13 +158,13 @@ func (f *resolvFile) find() (*os.File, error) {
 	return nil, syscall.ELOOP
 }
 
-// dir returns a directory that is held, or, in the beginning, opens one.
+// dir returns an open directory, or unless sealed opens it.
 func (f *resolvFile) dir(name string) (heldDir, error) {
 	if d, ok := f.dirs[name]; ok {
 		return d, nil
 	}
 	if f.sealed {
-		return heldDir{}, errElsewhere
+		return heldDir{}, errOutOfReach
 	}
 	real, err := filepath.EvalSymlinks(name)
 	if err != nil {
@@ -179,7 +177,7 @@ func (f *resolvFile) dir(name string) (heldDir, error) {
 	d := heldDir{root, real}
 	f.dirs[name], f.dirs[real] = d, d
 	if f.watches != nil {
-		// Without the watch the file is read once, as it is.
+		// Without the watch, changes are not noticed.
 		_, _ = sys.WatchNames(f.watches.FD(), real)
 	}
 	return d, nil

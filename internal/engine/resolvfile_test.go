@@ -54,11 +54,11 @@ func (p *place) link(target, name string) {
 }
 
 // open opens etc/resolv.conf and checks what it says.
-func (p *place) open(want string, usual ...string) (*resolvFile, resolver) {
+func (p *place) open(want string, usual ...string) (*resolvFile, resolvConf) {
 	p.t.Helper()
 	fd, err := sys.NewInotify()
 	p.check(err)
-	w := netns.NewWatches(fd, func([]byte) {})
+	w := netns.NewInotify(fd, func([]byte) {})
 	f, r := openResolv(w, p.path("etc/resolv.conf"), usual...)
 	if got := servers(&r); got != want {
 		p.t.Fatalf("at first: %q, want %q", got, want)
@@ -72,7 +72,7 @@ func (p *place) open(want string, usual ...string) (*resolvFile, resolver) {
 	return f, r
 }
 
-func servers(r *resolver) string {
+func servers(r *resolvConf) string {
 	s := ""
 	for _, a := range r.Servers {
 		s += a.String() + " "
@@ -81,7 +81,7 @@ func servers(r *resolver) string {
 }
 
 // expect waits for a change.
-func (p *place) expect(f *resolvFile, last *resolver, want string) {
+func (p *place) expect(f *resolvFile, last *resolvConf, want string) {
 	p.t.Helper()
 	r, err := f.next(*last)
 	p.check(err)
@@ -156,7 +156,7 @@ func TestResolvFileMovesOutOfReach(t *testing.T) {
 	f, last := p.open("127.0.0.53")
 	p.write("elsewhere/file", "nameserver 192.0.2.1\n")
 	p.link("../elsewhere/file", "etc/resolv.conf")
-	if r, err := f.next(last); !errors.Is(err, errElsewhere) || servers(&r) != "127.0.0.53" {
+	if r, err := f.next(last); !errors.Is(err, errOutOfReach) || servers(&r) != "127.0.0.53" {
 		t.Fatalf("%q, error %v", servers(&r), err)
 	}
 	p.replace("etc/resolv.conf", "nameserver 192.0.2.2\n")

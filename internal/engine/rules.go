@@ -10,21 +10,20 @@ import (
 	"penne/internal/wire"
 )
 
-// rules makes the address rules of what was asked for, what the host has, and
-// its resolver.
-func rules(c *conf.Config, t *nl.Template, dns *resolver) *fwd.Rules {
+// rules makes the address rules from options, template and resolv.conf.
+func rules(c *conf.Config, t *nl.Template, dns *resolvConf) *fwd.Rules {
 	r := &fwd.Rules{OurMAC: c.Net.MAC, MTU: c.Net.MTU, ScopeID: uint32(t.V6.Index)}
 	if r.MTU == 0 {
 		r.MTU = conf.MaxMTU
 	}
 	r.NoTCP, r.NoUDP, r.NoICMP = c.Protocols.NoTCP, c.Protocols.NoUDP, c.Protocols.NoICMP
-	// COMMAND has the host's resolv.conf whatever -D says, and fails over.
+	// COMMAND reads the host's resolv.conf whatever -D says, and fails over.
 	servers := slices.Concat(c.DNS.Servers, dns.Servers)
-	r.V4 = family(&t.V4, given{
+	r.V4 = familyRules(&t.V4, familyOptions{
 		c.Net.Addr4, c.Net.Gateway4, c.Net.GuestAddr4, c.Net.Outbound4, c.Net.HostLoopback4,
 		c.Net.OutboundIf4, c.DNS.Forward4, c.DNS.Host4, resolverOf(&c.DNS, dns, true), servers,
 	})
-	r.V6 = family(&t.V6, given{
+	r.V6 = familyRules(&t.V6, familyOptions{
 		c.Net.Addr6, c.Net.Gateway6, c.Net.GuestAddr6, c.Net.Outbound6, c.Net.HostLoopback6,
 		c.Net.OutboundIf6, c.DNS.Forward6, c.DNS.Host6, resolverOf(&c.DNS, dns, false), servers,
 	})
@@ -35,16 +34,16 @@ func rules(c *conf.Config, t *nl.Template, dns *resolver) *fwd.Rules {
 	return r
 }
 
-// given is what options say of one family.
-type given struct {
+// familyOptions are the options of one family.
+type familyOptions struct {
 	addr, gateway, guestMap, bind netip.Addr
 	hostLoopback                  conf.Mapping
 	bindIf                        string
 	dnsForward, dnsHost, resolver netip.Addr
-	servers                       []netip.Addr // all that may be asked, of both families
+	servers                       []netip.Addr // all resolvers that may be queried, of both families
 }
 
-func family(t *nl.Family, o given) fwd.Family {
+func familyRules(t *nl.Family, o familyOptions) fwd.Family {
 	gateway := firstValid(o.gateway, t.Gateway)
 	f := fwd.Family{
 		On:         t.On,
@@ -67,10 +66,10 @@ func family(t *nl.Family, o given) fwd.Family {
 	if !o.hostLoopback.Off {
 		f.HostLoopback = wire.AddrFrom(firstValid(o.hostLoopback.Addr, gateway))
 	}
-	f.GatewayResolves = slices.Contains(o.servers, gateway)
+	f.GatewayIsResolver = slices.Contains(o.servers, gateway)
 	if f.DNSForward.IsZero() && !o.dnsHost.IsValid() && f.DNSHost.IsLoopback() {
-		// Stub resolvers such as 127.0.0.53 are not where the mapping of
-		// the host's loopback leads, but the guest means them.
+		// The host's loopback is mapped to 127.0.0.1, but queries must go
+		// to a stub resolver such as 127.0.0.53.
 		f.DNSForward = f.HostLoopback
 	}
 	return f

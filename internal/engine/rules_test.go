@@ -28,7 +28,7 @@ func template() *nl.Template {
 }
 
 func TestRulesByDefault(t *testing.T) {
-	r := rules(&conf.Config{}, template(), &resolver{})
+	r := rules(&conf.Config{}, template(), &resolvConf{})
 	if !r.V4.On || r.V4.Guest != w("192.0.2.9") || r.V4.Bits != 24 || r.V4.HostLoopback != w("192.0.2.1") || r.V4.Ours != w("192.0.2.1") {
 		t.Errorf("IPv4: %+v", r.V4)
 	}
@@ -48,7 +48,7 @@ func TestRulesFollowOptions(t *testing.T) {
 	c.Net.HostLoopback6.Addr = ip("2001:db8::100")
 	c.Net.GuestAddr4 = ip("169.254.1.2")
 	c.DNS.Forward4 = ip("169.254.1.1")
-	r := rules(c, template(), &resolver{Servers: []netip.Addr{ip("2001:db8::53"), ip("127.0.0.53")}})
+	r := rules(c, template(), &resolvConf{Servers: []netip.Addr{ip("2001:db8::53"), ip("127.0.0.53")}})
 	if r.V4.Guest != w("10.0.0.2") || r.V4.Gateway != w("10.0.0.1") || !r.V4.HostLoopback.IsZero() || r.V4.GuestMap != w("169.254.1.2") {
 		t.Errorf("IPv4: %+v", r.V4)
 	}
@@ -70,9 +70,9 @@ func TestRulesWhereTheGatewayResolves(t *testing.T) {
 		{conf.DNS{Servers: addrs("9.9.9.9")}, addrs("192.0.2.1"), true, false},
 		{conf.DNS{Servers: addrs("2001:db8::1")}, addrs("9.9.9.9"), false, true},
 	} {
-		r := rules(&conf.Config{DNS: c.dns}, template(), &resolver{Servers: c.host})
-		if r.V4.GatewayResolves != c.v4 || r.V6.GatewayResolves != c.v6 {
-			t.Errorf("%+v, %v: IPv4 %v, IPv6 %v", c.dns, c.host, r.V4.GatewayResolves, r.V6.GatewayResolves)
+		r := rules(&conf.Config{DNS: c.dns}, template(), &resolvConf{Servers: c.host})
+		if r.V4.GatewayIsResolver != c.v4 || r.V6.GatewayIsResolver != c.v6 {
+			t.Errorf("%+v, %v: IPv4 %v, IPv6 %v", c.dns, c.host, r.V4.GatewayIsResolver, r.V6.GatewayIsResolver)
 		}
 	}
 }
@@ -80,14 +80,14 @@ func TestRulesWhereTheGatewayResolves(t *testing.T) {
 func TestRulesWithoutGateway(t *testing.T) {
 	tm := template()
 	tm.V4.Gateway, tm.V6.Gateway = netip.Addr{}, netip.Addr{}
-	r := rules(&conf.Config{}, tm, &resolver{})
+	r := rules(&conf.Config{}, tm, &resolvConf{})
 	if !r.V4.HostLoopback.IsZero() || !r.V6.HostLoopback.IsZero() || r.V6.Ours != r.LinkLocal6 {
 		t.Errorf("mapped without a gateway: %+v %+v", r.V4, r.V6)
 	}
 }
 
 func TestReadResolver(t *testing.T) {
-	r := readResolver(strings.NewReader(`# comment
+	r := parseResolvConf(strings.NewReader(`# comment
 nameserver 127.0.0.53
 nameserver fe80::1%eth0
 nameserver nonsense

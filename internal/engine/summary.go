@@ -10,7 +10,7 @@ import (
 	"penne/tap/tun"
 )
 
-// summary logs what was found and set up, for people.
+// summary logs the configuration.
 func (e *engine) summary() {
 	e.log.Info(e.describeLink())
 	e.describeNetwork()
@@ -20,19 +20,19 @@ func (e *engine) summary() {
 	}
 }
 
-// describeLink is about the guest's interface.
+// describeLink describes the guest's interface.
 func (e *engine) describeLink() string {
 	if e.device == nil {
 		return "no tap: loopback is forwarded, nothing else"
 	}
-	wanted := e.queues()
-	if e.conf.Pasta.FD > 0 { // which is one, unless somebody expects more
+	wanted := e.shardCount()
+	if e.conf.Pasta.FD > 0 { // one queue, unless --queues says otherwise
 		wanted = e.conf.Process.Queues
 	}
 	return describeTap(e.device.Name(), e.device.Queues(), wanted, e.device.Caps())
 }
 
-// describeTap also says what the kernel did not give.
+// describeTap describes the tap, and what the kernel does not support.
 func describeTap(name string, queues, wanted int, c tun.Caps) string {
 	s := fmt.Sprintf("tap %s with %d queue", name, queues)
 	if queues > 1 {
@@ -81,8 +81,12 @@ func describeFamily(name string, t *nl.Family, r *fwd.Family) string {
 	case t.Name != "":
 		b.WriteString(" after " + t.Name)
 	}
-	for i, a := range t.Addrs {
-		b.WriteString([]string{": ", ", "}[min(i, 1)] + a.Prefix.String())
+	var addrs []string
+	for i := range t.Addrs {
+		addrs = append(addrs, t.Addrs[i].Prefix.String())
+	}
+	if len(addrs) > 0 {
+		b.WriteString(": " + strings.Join(addrs, ", "))
 	}
 	for _, x := range [...]struct {
 		what string
@@ -95,8 +99,8 @@ func describeFamily(name string, t *nl.Family, r *fwd.Family) string {
 	return b.String()
 }
 
-// describeNames is about resolvers; empty if there is nothing to tell.
-func describeNames(r *fwd.Rules, n *naming) string {
+// describeNames describes the resolvers; empty if there are none.
+func describeNames(r *fwd.Rules, n *announcement) string {
 	var parts []string
 	for _, f := range [...]*fwd.Family{&r.V4, &r.V6} {
 		if f.On && !f.DNSForward.IsZero() && !f.DNSHost.IsZero() {
@@ -104,7 +108,11 @@ func describeNames(r *fwd.Rules, n *naming) string {
 		}
 	}
 	if len(n.servers) > 0 {
-		parts = append(parts, "announced"+join(n.servers))
+		servers := make([]string, len(n.servers))
+		for i, a := range n.servers {
+			servers[i] = a.String()
+		}
+		parts = append(parts, "announced "+strings.Join(servers, " "))
 	}
 	if len(n.search) > 0 {
 		parts = append(parts, "search "+strings.Join(n.search, " "))
@@ -113,12 +121,4 @@ func describeNames(r *fwd.Rules, n *naming) string {
 		return ""
 	}
 	return "names: " + strings.Join(parts, "; ")
-}
-
-func join(list []wire.Addr) string {
-	s := ""
-	for i := range list {
-		s += " " + list[i].String()
-	}
-	return s
 }

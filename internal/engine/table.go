@@ -11,8 +11,8 @@ import (
 	"penne/internal/stats"
 )
 
-// counts are the rows of the table, drops aside.
-var counts = [...]struct {
+// rows are the rows of the table, without drops.
+var rows = [...]struct {
 	name string
 	of   func(*stats.Counters) uint64
 }{
@@ -41,8 +41,8 @@ var counts = [...]struct {
 	{"wake-ups", func(c *stats.Counters) uint64 { return c.Wakeups }},
 }
 
-// table shows what shards counted since the start, a column each behind the
-// total; rows without any count are left out.
+// table formats the counters of all shards since the start: a column for the total,
+// then one per shard. Rows of zeros are left out.
 func table(shards []stats.Counters) []string {
 	var total stats.Counters
 	for i := range shards {
@@ -52,7 +52,7 @@ func table(shards []stats.Counters) []string {
 	if len(shards) == 1 {
 		columns = shards
 	}
-	lines := []string{head(len(columns))}
+	lines := []string{tableHead(len(columns))}
 	row := func(name string, of func(*stats.Counters) uint64) {
 		if of(&total) == 0 {
 			return
@@ -64,7 +64,7 @@ func table(shards []stats.Counters) []string {
 		}
 		lines = append(lines, b.String())
 	}
-	for _, c := range counts {
+	for _, c := range rows {
 		row(c.name, c.of)
 	}
 	for r := range stats.NumReasons {
@@ -73,7 +73,7 @@ func table(shards []stats.Counters) []string {
 	return lines
 }
 
-func head(columns int) string {
+func tableHead(columns int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-24s%16s", "", "total")
 	for i := range columns - 1 {
@@ -82,22 +82,21 @@ func head(columns int) string {
 	return b.String()
 }
 
-// printStats prints the table on standard error (--stats), if anything has
-// moved since the last time: the shards need not wake up to tell that.
+// printStats prints the table to standard error (--stats), unless there was no
+// activity since the last time, which can be seen without waking the shards.
 func (e *engine) printStats() {
 	now := e.group.LastActive()
-	if now == e.shown {
+	if now == e.shownActivity {
 		return
 	}
-	e.shown = now
-	text := fmt.Sprintf("after %v\n%s\n", time.Since(e.began).Round(time.Millisecond), strings.Join(table(e.group.Stats()), "\n"))
-	_, _ = os.Stderr.WriteString(text) // nobody may be there to read it
+	e.shownActivity = now
+	text := fmt.Sprintf("after %v\n%s\n", time.Since(e.started).Round(time.Millisecond), strings.Join(table(e.group.Stats()), "\n"))
+	_, _ = os.Stderr.WriteString(text) // the reader may have gone
 }
 
-// logStats logs the table, whatever the level: somebody asked for it, by a
-// signal.
+// logStats logs the table, whatever the level, since a signal has asked for it.
 func (e *engine) logStats() {
-	lowest := max(level(e.conf.Logging.Verbosity), slog.LevelInfo)
+	lowest := max(slogLevel(e.conf.Logging.Verbosity), slog.LevelInfo)
 	for _, line := range table(e.group.Stats()) {
 		e.log.Log(context.Background(), lowest, line)
 	}

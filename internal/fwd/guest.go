@@ -7,38 +7,38 @@ import (
 	"penne/internal/wire"
 )
 
-// Guest is what has been observed of the guest, shared by all shards: its
-// Ethernet address and the last source addresses it used. Reads are one atomic
-// load; a shard writes only on a change, which is rare. Safe for concurrent
-// use; the zero Guest knows nothing.
+// Guest is what has been observed of the guest: its Ethernet address and the
+// source addresses it last used. All shards share it: reads are one atomic load,
+// and writes happen only on a change, which is rare. The zero Guest is ready to
+// use.
 type Guest struct {
-	mac atomic.Uint64 // low 48 bits; 0: not known
-	v4  seen
-	v6  seen // global
-	ll6 seen // link-local
+	mac atomic.Uint64 // low 48 bits; 0 if not known
+	v4  lastAddr
+	v6  lastAddr // global
+	ll6 lastAddr // link-local
 }
 
-// seen is the last address of a kind. A few earlier ones are kept, so that a
-// guest that uses several by turns makes no garbage.
-type seen struct {
-	last atomic.Pointer[wire.Addr]
-	kept [8]atomic.Pointer[wire.Addr]
-	next atomic.Uint32
+// lastAddr is the address of one kind that was used last. A few recent ones are
+// kept, so that a guest that alternates between several does not allocate.
+type lastAddr struct {
+	last   atomic.Pointer[wire.Addr]
+	recent [8]atomic.Pointer[wire.Addr]
+	next   atomic.Uint32
 }
 
-// note makes a the last one.
-func (s *seen) note(a *wire.Addr) {
+// note makes a the last address.
+func (s *lastAddr) note(a *wire.Addr) {
 	if cur := s.last.Load(); cur != nil && *cur == *a {
 		return
 	}
-	for i := range s.kept {
-		if p := s.kept[i].Load(); p != nil && *p == *a {
+	for i := range s.recent {
+		if p := s.recent[i].Load(); p != nil && *p == *a {
 			s.last.Store(p)
 			return
 		}
 	}
 	fresh := *a
-	s.kept[s.next.Add(1)%uint32(len(s.kept))].Store(&fresh)
+	s.recent[s.next.Add(1)%uint32(len(s.recent))].Store(&fresh)
 	s.last.Store(&fresh)
 }
 
@@ -53,7 +53,7 @@ func (g *Guest) MAC() wire.MAC {
 	return wire.MAC(b[2:])
 }
 
-// SawMAC notes the source of a frame; group addresses are ignored.
+// SawMAC notes the source address of a frame; group addresses are ignored.
 func (g *Guest) SawMAC(m *wire.MAC) {
 	if m.IsMulticast() {
 		return
@@ -65,16 +65,16 @@ func (g *Guest) SawMAC(m *wire.MAC) {
 	}
 }
 
-// SawAddr notes a source address the guest used. Addresses that cannot be
-// answered (unspecified, loopback, multicast) are ignored.
+// SawAddr notes a source address the guest used. Those that are not a host's
+// (unspecified, loopback, multicast, broadcast) are ignored.
 func (g *Guest) SawAddr(a *wire.Addr) {
-	if a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsBroadcast4() {
-		return
+	if a.IsUnicastHost() {
+		g.kindOf(a).note(a)
 	}
-	g.place(a).note(a)
 }
 
-func (g *Guest) place(a *wire.Addr) *seen {
+// kindOf is where addresses of a's kind are kept.
+func (g *Guest) kindOf(a *wire.Addr) *lastAddr {
 	switch {
 	case a.Is4():
 		return &g.v4
@@ -84,11 +84,11 @@ func (g *Guest) place(a *wire.Addr) *seen {
 	return &g.v6
 }
 
-// Addr is where packets for the guest go that came from peer: the observed
-// address of the family (for link-local IPv6 peers the observed link-local
-// one), else the configured one. It may be zero while nothing is known.
+// Addr is the guest's address for packets from peer: the one of that family it
+// last used (a link-local one for link-local IPv6 peers), else the configured
+// one. It is zero if neither is known.
 func (g *Guest) Addr(peer *wire.Addr, r *Rules) wire.Addr {
-	if a := g.place(peer).last.Load(); a != nil {
+	if a := g.kindOf(peer).last.Load(); a != nil {
 		return *a
 	}
 	if !peer.Is4() && peer.IsLinkLocal() {
@@ -99,8 +99,8 @@ func (g *Guest) Addr(peer *wire.Addr, r *Rules) wire.Addr {
 	return r.Of(peer).Guest
 }
 
-// OnLink is Addr for frames: they reach the guest's link-local address without a
-// scope, and in local mode it has no other of IPv6.
+// OnLink is Addr for frames, which need no scope to reach a link-local address: in
+// local mode, the guest may have no other IPv6 address.
 func (g *Guest) OnLink(peer *wire.Addr, r *Rules) wire.Addr {
 	to := g.Addr(peer, r)
 	if a := g.ll6.last.Load(); a != nil && to.IsZero() && !peer.Is4() {

@@ -1,8 +1,8 @@
-// Package fwd holds the rules of address translation between the guest and the
-// host, and what has been observed of the guest. Rules are never changed: the
-// control thread makes a new value and every shard takes it over between two
-// passes of its loop. Both packages of translators ask here when a flow is
-// made, never for the packets of a flow that exists.
+// Package fwd holds the rules of address translation between guest and host, and
+// what has been observed of the guest. Rules are immutable: the control thread
+// makes a new value, and every shard switches to it between two passes of its
+// loop. Translators look up addresses when a flow is made; per frame, a shard
+// reads no more than which families and protocols are on.
 package fwd
 
 import (
@@ -16,31 +16,33 @@ type Family struct {
 	On    bool      // the family is served
 	Guest wire.Addr // the guest's configured address: on the host, the template's
 	Bits  uint8     // its prefix length
-	// Others are the host's further addresses that the guest has as well:
-	// like Guest, no source that it could answer. Read-only.
+	// Others are the host's other addresses that the guest has as well. As
+	// with Guest, it could not answer packets from them. Read-only.
 	Others  []wire.Addr
 	Gateway wire.Addr // the router announced to the guest
 	// Ours is our own address on the guest's link, the source of packets
-	// whose true source the guest could not answer: the gateway, if any.
+	// whose real source the guest could not answer: the gateway, if any.
 	Ours wire.Addr
-	// HostLoopback, inside, is the host's loopback (--map-host-loopback).
+	// HostLoopback is the address inside that stands for the host's
+	// loopback (--map-host-loopback).
 	HostLoopback wire.Addr
-	// GuestMap, inside, is the host's own address that the guest shares
-	// (--map-guest-addr).
+	// GuestMap is the address inside that stands for the host's own
+	// address, which the guest shares (--map-guest-addr).
 	GuestMap wire.Addr
-	// DNSForward, inside, is the host's resolver DNSHost, for ports 53 and
-	// 853 of TCP and UDP (--dns-forward, --dns-host).
+	// DNSForward is the address inside that stands for the resolver DNSHost
+	// on ports 53 and 853 of TCP and UDP (--dns-forward, --dns-host).
 	DNSForward, DNSHost wire.Addr
-	// GatewayResolves is set where the gateway is a resolver of the host: then
-	// queries to it are not led to the host's loopback with the rest.
-	GatewayResolves bool
+	// GatewayIsResolver is set if the gateway is one of the host's resolvers:
+	// then queries to it reach it, although it stands for the host's
+	// loopback.
+	GatewayIsResolver bool
 	// Bind is the source address of outbound sockets (-o), BindIf their
 	// interface (--outbound-if4, --outbound-if6).
 	Bind   wire.Addr
 	BindIf string
 }
 
-// Rules are one consistent set. Read-only once published.
+// Rules are those of both families. Read-only once published.
 type Rules struct {
 	V4, V6 Family
 	// OurMAC is our Ethernet address on the guest's link.
@@ -76,18 +78,18 @@ func Loopback(a *wire.Addr) wire.Addr {
 	return loopback6
 }
 
-// ToHost translates the destination that the guest chose into the one for a
-// host socket. ok is false for destinations that no socket may be connected
-// to: loopback, unspecified, multicast and broadcast, or a family that is off.
+// ToHost translates a destination of the guest's into that of a host socket. ok
+// is false if no socket may be connected to it: it is loopback, unspecified,
+// multicast or broadcast, or its family is off.
 func (r *Rules) ToHost(dst *wire.Addr, port uint16) (to wire.Addr, ok bool) {
 	f := r.Of(dst)
 	dns := port == 53 || port == 853
 	switch {
-	case !f.On, dst.IsLoopback(), dst.IsUnspecified(), dst.IsMulticast(), dst.IsBroadcast4():
+	case !f.On, !dst.IsUnicastHost():
 		return wire.Addr{}, false
 	case dns && *dst == f.DNSForward && !f.DNSHost.IsZero():
 		return f.DNSHost, true
-	case *dst == f.HostLoopback && !(dns && f.GatewayResolves && *dst == f.Gateway):
+	case *dst == f.HostLoopback && !(dns && f.GatewayIsResolver && *dst == f.Gateway):
 		return Loopback(dst), true
 	case *dst == f.GuestMap:
 		return f.Guest, true
@@ -95,18 +97,18 @@ func (r *Rules) ToHost(dst *wire.Addr, port uint16) (to wire.Addr, ok bool) {
 	return *dst, true
 }
 
-// ToGuest translates the source of a connection or datagram that came to a
-// host socket into the one the guest sees: an address that it can answer. ok is
-// false when there is none, with mapping switched off.
+// ToGuest translates the source of a connection or datagram received by a host
+// socket into the one the guest sees, which it can answer. ok is false if there
+// is none, since the mapping is switched off.
 func (r *Rules) ToGuest(src *wire.Addr, g *Guest) (from wire.Addr, ok bool) {
 	f := r.Of(src)
-	seen := g.Addr(src, r)
+	used := g.Addr(src, r)
 	switch {
 	case !f.On:
 		return wire.Addr{}, false
 	case src.IsLoopback():
 		return f.HostLoopback, !f.HostLoopback.IsZero()
-	case *src == f.Guest, *src == seen, slices.Contains(f.Others, *src):
+	case *src == f.Guest, *src == used, slices.Contains(f.Others, *src):
 		if !f.GuestMap.IsZero() {
 			return f.GuestMap, true
 		}

@@ -51,7 +51,7 @@ func TestToHost(t *testing.T) {
 		}
 	}
 	r := rules()
-	r.V4.GatewayResolves = true
+	r.V4.GatewayIsResolver = true
 	for port, want := range map[uint16]string{53: "192.0.2.1", 853: "192.0.2.1", 80: "127.0.0.1"} {
 		dst := a("192.0.2.1")
 		if got, _ := r.ToHost(&dst, port); got != a(want) {

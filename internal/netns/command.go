@@ -63,7 +63,7 @@ func findCommand(name string) (string, error) {
 		}
 	}
 	if found == nil {
-		return "", &lineError{statusNotFound, name + ": command not found", fs.ErrNotExist}
+		return "", &userError{statusNotFound, name + ": command not found", fs.ErrNotExist}
 	}
 	return "", commandError(name, found)
 }
@@ -89,5 +89,5 @@ func commandError(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		status = statusNotFound
 	}
-	return &lineError{status, name + ": " + reason(err), err}
+	return &userError{status, name + ": " + reason(err), err}
 }

@@ -23,15 +23,15 @@
 // wait4(2), is killed by the kernel with the launcher's thread, and the kernel
 // kills everything else in its PID namespace.
 //
-// Signals for the launcher go to the command, straight from the launcher, which
-// has its pidfd, or to the engine where there is none; those for the engine
-// beside a command take the same way. A second TERM for the launcher ends a
-// command that goes on after the first: the holder is killed. Exit statuses are the command's, 128 and
-// the number of the signal that killed it, 127 and 126 for a command that is not
-// there or cannot be executed, and 1 for failures of our own.
+// The launcher forwards signals to the command, by its pidfd, or to the engine if
+// there is no command; signals to an engine beside a command go the same way. If the
+// command does not end after a first TERM to the launcher, a second one kills the
+// holder. The exit status is the command's, or 128 plus the number of the signal that
+// killed it; 127 and 126 if the command is not found or cannot be executed; 1 for our
+// own failures.
 //
-// The PID file has the pid of who stays: the launcher, which removes the file
-// in the end, or the daemon, which cannot, for it has no file system then.
+// The PID file has the pid of the process that keeps running: the launcher, which
+// removes the file in the end, or the daemon, which cannot, having no file system.
 //
 // The package also has what the engine needs of a namespace while it serves:
 // [Do] and [Worker]. It is used by cmd/penne and the control plane, never by

@@ -14,24 +14,23 @@ import (
 	"penne/internal/sys"
 )
 
-// Why an engine's context ends.
+// Causes of an engine's context.
 var (
 	errLauncherGone  = errors.New("the launcher has gone")
 	errNamespaceGone = errors.New("the namespace has gone")
 )
 
-// endGrace is how long an engine may take to return once its context has
-// ended. It takes some 20 ms, more where a capture is to be finished or there
-// are thousands of listeners. The launcher's stopGrace is longer.
+// endGrace is how long an engine may take to return once its context has ended. It
+// takes some 20 ms, more with a capture or with thousands of listeners. The
+// launcher's stopGrace is longer.
 const endGrace = 900 * time.Millisecond
 
-// Engine is the code that forwards. It sets up everything, calls h.Ready, and
-// serves until ctx ends, whose cause tells why; then it closes its listeners
-// and returns nil, soon. An error before that ends the program with one line
-// and status 1.
+// Engine is the function that forwards. It sets up everything, calls h.Ready, serves
+// until ctx ends, and then closes its listeners and returns nil within endGrace. If
+// it returns an error, the program ends with that line and status 1.
 type Engine func(ctx context.Context, c *conf.Config, h *Handles) error
 
-// Handles is what an engine gets from the stages before it.
+// Handles is what an engine gets from the launcher.
 type Handles struct {
 	// NetNS is the network namespace to be served, nil in passt mode. It
 	// stays open as long as the engine runs.
@@ -39,31 +38,31 @@ type Handles struct {
 	// Target is the pidfd of the process whose namespace it is, nil if
 	// there is none. The package watches it itself.
 	Target *os.File
-	// Watches is for what the engine wants to watch, nil if the kernel
-	// grants no inotify instance.
-	Watches *Watches
-	// Log and Capture are the files to write, if they are named and the
-	// engine is another user than the caller, who may open them; else nil.
+	// Inotify is for watches of the engine's, nil if there is no inotify
+	// instance left.
+	Inotify *Inotify
+	// Log and Capture are the files given by options, opened by the launcher
+	// if the engine runs as another user; else nil.
 	Log, Capture *os.File
-	// LowPorts are sockets that the launcher bound.
-	LowPorts []LowPort
-	// Attended says that the launcher stays, so that standard error does.
+	// PrivilegedPorts are sockets that the launcher bound.
+	PrivilegedPorts []PrivilegedPort
+	// Attended says that the launcher keeps running, and with it standard
+	// error stays open.
 	Attended bool
 	// User delivers USR1 and USR2.
 	User <-chan syscall.Signal
-	// Ready is to be called once, when forwarding works. Without a
-	// launcher to stay, it leaves standard output and error for /dev/null.
+	// Ready is to be called once, when forwarding works. Unless Attended, it
+	// redirects standard output and error to /dev/null.
 	Ready func() error
 }
 
-// IsEngine tells whether argv is that of an engine, which only a launcher
-// starts.
+// IsEngine reports whether argv is that of an engine started by a launcher.
 func IsEngine(argv []string) bool {
 	_, ok := engineConn(argv)
 	return ok
 }
 
-// RunEngine is the engine's stage. It returns the exit status.
+// RunEngine runs the engine process and returns its exit status.
 func RunEngine(argv []string, serve Engine) int {
 	fd, _ := engineConn(argv)
 	c, err := conf.Parse(argv[1:])
@@ -79,13 +78,13 @@ func RunEngine(argv []string, serve Engine) int {
 	}
 	hand, err := receiveHandover(conn)
 	if err != nil {
-		return statusFailure // no launcher any more, nobody to tell
+		return statusFailure // the launcher has gone
 	}
-	s := &stage{conn: conn, hand: hand, ended: make(chan error, 1)}
+	s := &engineStage{conn: conn, handover: hand, ended: make(chan error, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	h, err := s.handles()
+	h, err := s.openHandles()
 	if err == nil {
-		go s.lifeline()
+		go s.watchLauncher()
 		go s.watchSignals()
 		go func() { s.ended <- serve(s.ctx, c, h) }()
 		err = s.wait()
@@ -93,19 +92,19 @@ func RunEngine(argv []string, serve Engine) int {
 	return s.report(err)
 }
 
-// stage is the state of an engine's life cycle.
-type stage struct {
-	conn *sys.Conn
-	hand *handover
-	// ctx ends with cancel when the engine shall.
+// engineStage is the state of an engine process.
+type engineStage struct {
+	conn     *sys.Conn
+	handover *handover
+	// ctx is the engine's; cancel ends it.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	// ended has what the engine returned.
+	// ended delivers what the engine returned.
 	ended chan error
 }
 
-// wait waits for the engine, though not for long once it shall end.
-func (s *stage) wait() error {
+// wait waits for the engine to return, at most endGrace after ctx has ended.
+func (s *engineStage) wait() error {
 	select {
 	case err := <-s.ended:
 		return err
@@ -119,9 +118,9 @@ func (s *stage) wait() error {
 	}
 }
 
-// report tells the launcher what went wrong, if it is there, and returns the
-// exit status.
-func (s *stage) report(err error) int {
+// report reports err to the launcher, unless that has gone, and returns the exit
+// status.
+func (s *engineStage) report(err error) int {
 	if err == nil {
 		return 0
 	}
@@ -131,8 +130,8 @@ func (s *stage) report(err error) int {
 	return statusFailure
 }
 
-// lifeline waits for the launcher's word, or its end.
-func (s *stage) lifeline() {
+// watchLauncher waits until the launcher releases the engine, or ends.
+func (s *engineStage) watchLauncher() {
 	b := make([]byte, sys.NoteSize)
 	for {
 		n, _, err := s.conn.Recv(b)
@@ -146,38 +145,38 @@ func (s *stage) lifeline() {
 	}
 }
 
-// watchSignals ends the engine on the four signals that ask for it. Beside a
-// command it is the command that they are for: the launcher passes them on.
-func (s *stage) watchSignals() {
+// watchSignals ends the engine on the four signals that ask for it. If there is a
+// command, they are for it: the launcher forwards them.
+func (s *engineStage) watchSignals() {
 	c := make(chan os.Signal, 4)
 	signal.Notify(c, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	for sig := range c {
 		number, _ := sig.(syscall.Signal)
 		note := sys.Note{Kind: noteSignal, A: uint32(number)}
-		if s.hand.Command && s.conn.Send(note.Bytes()) == nil {
+		if s.handover.Command && s.conn.Send(note.Bytes()) == nil {
 			continue
 		}
 		s.cancel(fmt.Errorf("got signal %d", number))
 	}
 }
 
-// handles turns the hand-over into files, and watches for the namespace's end.
-func (s *stage) handles() (*Handles, error) {
-	h := &Handles{Attended: s.hand.Attended, LowPorts: s.hand.Ports}
-	for _, p := range h.LowPorts {
+// openHandles makes Handles from the handover, and watches for the namespace's end.
+func (s *engineStage) openHandles() (*Handles, error) {
+	h := &Handles{Attended: s.handover.Attended, PrivilegedPorts: s.handover.Ports}
+	for _, p := range h.PrivilegedPorts {
 		sys.SetCloseOnExec(p.FD)
 	}
-	h.NetNS = inherited(s.hand.NetNS, "network namespace")
-	if s.hand.Mounted {
-		if err := s.unmounted(h); err != nil {
+	h.NetNS = inherited(s.handover.NetNS, "network namespace")
+	if s.handover.Mounted {
+		if err := s.reopenNetNS(h); err != nil {
 			return nil, err
 		}
 	}
-	if h.Target = inherited(s.hand.Target, "target process"); h.Target != nil {
+	if h.Target = inherited(s.handover.Target, "target process"); h.Target != nil {
 		go s.watchTarget(h.Target)
 	}
-	h.Log, h.Capture = inherited(s.hand.Log, "log file"), inherited(s.hand.Capture, "capture file")
-	s.watchNames(h)
+	h.Log, h.Capture = inherited(s.handover.Log, "log file"), inherited(s.handover.Capture, "capture file")
+	s.watchNetNSName(h)
 	user, err := userSignals()
 	if err != nil {
 		return nil, fmt.Errorf("watch signals: %w", err)
@@ -187,8 +186,9 @@ func (s *stage) handles() (*Handles, error) {
 	return h, nil
 }
 
-// unmounted opens the network namespace anew, past the file system.
-func (s *stage) unmounted(h *Handles) error {
+// reopenNetNS replaces h.NetNS by a descriptor that does not keep its file system
+// mounted.
+func (s *engineStage) reopenNetNS(h *Handles) error {
 	old, fd := h.NetNS, -1
 	err := Do(old, func() (err error) {
 		fd, err = sys.ThreadNetNS()
@@ -207,13 +207,13 @@ func inherited(fd int, name string) *os.File {
 	return os.NewFile(uintptr(fd), name)
 }
 
-// ready reports that forwarding works. A daemon has let go of its caller by
-// then: who waits for the end of our output must not wait for ever.
-func (s *stage) ready() error {
+// ready reports that forwarding works. A daemon has closed its standard output and
+// error by then: a caller that reads them to the end must not wait for ever.
+func (s *engineStage) ready() error {
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("change to /: %w", err)
 	}
-	if !s.hand.Attended {
+	if !s.handover.Attended {
 		for fd := 1; fd <= 2; fd++ {
 			if err := sys.Dup2(0, fd); err != nil {
 				return fmt.Errorf("detach from the caller: %w", err)
@@ -227,7 +227,7 @@ func (s *stage) ready() error {
 }
 
 // watchTarget ends the engine with the process whose namespace it serves.
-func (s *stage) watchTarget(f *os.File) {
+func (s *engineStage) watchTarget(f *os.File) {
 	sys.AwaitPidfd(f)
 	s.cancel(errNamespaceGone)
 }

@@ -11,25 +11,25 @@ import (
 	"penne/internal/sys"
 )
 
-// engineMark, followed by the number of the connection's descriptor, is
-// argv[0] of the engine; the user's own argv follows.
-const engineMark = "penne: engine "
+// engineArg0, followed by the number of the connection's descriptor, is argv[0] of
+// the engine; the user's own argv follows.
+const engineArg0 = "penne: engine "
 
-// ownImage is this program, even if its file has been replaced meanwhile.
+// ownImage is this program, even if its file has been replaced since.
 const ownImage = "/proc/self/exe"
 
-// engineSpec is what startEngine needs to know.
+// engineSpec are the parameters of startEngine.
 type engineSpec struct {
 	argv   []string
 	target *target
 	hand   handover
 	id     *identity
-	// ownUser says that the target's user namespace was made for id, who
-	// is 0 there.
+	// ownUser says that the target's user namespace was made for id, which
+	// is mapped to 0 there.
 	ownUser bool
-	// sandbox asks for a user namespace of its own, where none is joined.
+	// sandbox makes a user namespace for the engine, if none is joined.
 	sandbox bool
-	// extra are descriptors to be left open.
+	// extra are more descriptors to inherit.
 	extra []int
 }
 
@@ -47,7 +47,7 @@ func startEngine(spec *engineSpec) (*child, error) {
 		flags = sys.CLONE_NEWUSER
 	}
 	pid, err := s.Start(flags)
-	sys.Close(theirs) // sending fails then, rather than waits, once nobody reads
+	sys.Close(theirs) // otherwise sending would not fail when the child has ended
 	if err != nil {
 		conn.Close()
 		return nil, cloneError(err, flags)
@@ -62,7 +62,7 @@ func startEngine(spec *engineSpec) (*child, error) {
 		err = spec.hand.send(conn)
 	}
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-		return e, nil // it has ended: its last words say why
+		return e, nil // it has ended, and has sent why
 	}
 	if err != nil {
 		e.kill()
@@ -100,7 +100,7 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 	s.MountSlave()
 	s.SignalActions(0)
 	s.SignalMask(sys.SignalSet(syscall.SIGUSR1, syscall.SIGUSR2))
-	argv := append([]string{engineMark + strconv.Itoa(theirs)}, spec.argv...)
+	argv := append([]string{engineArg0 + strconv.Itoa(theirs)}, spec.argv...)
 	s.Fork("start the engine", sys.CLONE_PARENT|sys.CLONE_NEWPID, noteEngine, func() {
 		s.ReserveFDs(min(sys.RaiseFileLimit(), engineFDs))
 		s.Exec("execute the engine", ownImage, argv, os.Environ())
@@ -108,10 +108,10 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 	return s
 }
 
-// takeIdentity joins the user namespace and stops being root of the initial
-// one. Where the user we become is 0 in that namespace, joining comes first: it
-// needs nothing but being its owner. In another's that user, or the caller, may
-// have another number or none, and capabilities have to be carried along.
+// takeIdentity joins the user namespace and stops being root of the initial one. If
+// the user we become is 0 in that namespace, joining comes first, for which owning it
+// is enough. In a namespace of others that user, or the caller, may have another ID
+// or none, and must keep its capabilities.
 func takeIdentity(s *sys.Script, spec *engineSpec) {
 	user, id := spec.target.user, spec.id
 	if id != nil && !spec.ownUser {
@@ -136,7 +136,7 @@ const (
 	unshareEngine = "create the engine's namespaces"
 )
 
-// engineFailure puts a failed step of the engine's script in words.
+// engineFailure describes a failed step of the engine's script.
 func engineFailure(s *sys.Script, n sys.Note) error {
 	err := syscall.Errno(n.B)
 	switch label := s.Label(n.A); label {
@@ -153,13 +153,13 @@ func engineFailure(s *sys.Script, n sys.Note) error {
 	}
 }
 
-// engineConn tells whether argv is that of an engine, and which descriptor is
+// engineConn reports whether argv is that of an engine, and which descriptor is
 // its connection.
 func engineConn(argv []string) (fd int, ok bool) {
 	if len(argv) == 0 {
 		return 0, false
 	}
-	number, ok := strings.CutPrefix(argv[0], engineMark)
+	number, ok := strings.CutPrefix(argv[0], engineArg0)
 	if !ok {
 		return 0, false
 	}

@@ -19,25 +19,25 @@ const (
 	statusSignal      = 128
 )
 
-// lineError is an error whose text is the line that the user reads: what
-// failed, why, what to do.
-type lineError struct {
+// userError is an error whose text is the line that the user reads: what failed,
+// why, what to do.
+type userError struct {
 	status int
 	text   string
 	cause  error
 }
 
-func (e *lineError) Error() string { return e.text }
-func (e *lineError) Unwrap() error { return e.cause }
+func (e *userError) Error() string { return e.text }
+func (e *userError) Unwrap() error { return e.cause }
 
-// failure makes a lineError of status 1.
+// failure makes a userError of status 1.
 func failure(cause error, format string, args ...any) error {
-	return &lineError{statusFailure, fmt.Sprintf(format, args...), cause}
+	return &userError{statusFailure, fmt.Sprintf(format, args...), cause}
 }
 
 // statusOf is the exit status that err asks for.
 func statusOf(err error) int {
-	var e *lineError
+	var e *userError
 	if errors.As(err, &e) {
 		return e.status
 	}
@@ -53,8 +53,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// TunError puts a failure to open the tun device in words. Other errors, of
-// making the interface, it returns as they are.
+// TunError describes a failure to open the tun device. Other errors it returns
+// unchanged.
 func TunError(err error) error {
 	for _, known := range []error{fs.ErrNotExist, syscall.ENODEV, syscall.ENXIO, syscall.EACCES, syscall.ENOTTY} {
 		if errors.Is(err, known) {
@@ -69,7 +69,7 @@ func tunFailure(err error) error {
 		sys.TunPath, reason(err))
 }
 
-// checkTun fails early, with nothing to clean up, where there can be no tap.
+// checkTun fails early, while there is nothing to clean up, if there can be no tap.
 func checkTun() error {
 	f, err := os.OpenFile(sys.TunPath, os.O_RDWR, 0)
 	if err != nil {
@@ -78,7 +78,7 @@ func checkTun() error {
 	return f.Close()
 }
 
-// userNSError puts a failure to make or furnish a user namespace in words.
+// userNSError describes a failure to make or set up a user namespace.
 func userNSError(what string, err error) error {
 	return failure(err, "Failed to %s: %s: %s", what, reason(err), userNSHint(err))
 }
@@ -102,8 +102,8 @@ func userNSHint(err error) string {
 	return "user namespaces may be forbidden here, by a chroot (user_namespaces(7)), a container's seccomp filter, or a security module"
 }
 
-// limitError puts the failure of a step in words that needs no privilege to
-// succeed, only room.
+// limitError describes the failure of a step that needs no privilege, but may exceed
+// a limit.
 func limitError(what string, err error) error {
 	if hint := limitHint(err); hint != "" {
 		return failure(err, "Failed to %s: %s: %s", what, reason(err), hint)
@@ -132,7 +132,7 @@ func sysctl(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// joinError puts a failure to open or join a namespace in words.
+// joinError describes a failure to open or join a namespace.
 func joinError(what string, err error, userns bool) error {
 	hint := ""
 	switch {

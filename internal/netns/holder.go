@@ -9,11 +9,11 @@ import (
 	"penne/internal/sys"
 )
 
-// child is a process of ours: the holder or the engine.
+// child is a child process: the holder or the engine.
 type child struct {
 	// pid is 0 until known.
 	pid int
-	// conn joins us to it.
+	// conn is the connection to it.
 	conn *sys.Conn
 	// script is what it runs before, or instead of, other code.
 	script *sys.Script
@@ -28,7 +28,7 @@ const holderFD = 3
 // namespaces is what a command gets of its own, besides the user namespace.
 const namespaces = sys.CLONE_NEWNET | sys.CLONE_NEWNS | sys.CLONE_NEWPID | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
 
-// holderSpec is what startHolder needs to know.
+// holderSpec are the parameters of startHolder.
 type holderSpec struct {
 	command   *command
 	inherited sys.Inheritance
@@ -105,7 +105,7 @@ func (c *child) awaitHolder() error {
 	return nil
 }
 
-// cloneError puts a failure of clone(2) in words.
+// cloneError describes a failure of clone(2).
 func cloneError(err error, flags uintptr) error {
 	switch {
 	case flags == 0:
@@ -116,8 +116,8 @@ func cloneError(err error, flags uintptr) error {
 	return userNSError(createNS, err)
 }
 
-// holderFailure puts a failed step of the holder's script in words; that of
-// the command, which has a name, is not among them.
+// holderFailure describes a failed step of the holder's script, except executing the
+// command.
 func holderFailure(s *sys.Script, n sys.Note) error {
 	err := syscall.Errno(n.B)
 	if s.Label(n.A) == joinUserNS {
@@ -133,10 +133,10 @@ func holderScript(conn int, spec *holderSpec) *sys.Script {
 	s := sys.NewScript(holderFD)
 	if spec.user < 0 {
 		s.MoveFD(conn, holderFD)
-		holderLife(s, spec)
+		holderSteps(s, spec)
 		return s
 	}
-	user := max(conn, spec.user, holderFD) + 1 // in nobody's way
+	user := max(conn, spec.user, holderFD) + 1 // unused
 	s.MoveFD(spec.user, user)
 	s.MoveFD(conn, holderFD)
 	if spec.id != nil {
@@ -144,13 +144,13 @@ func holderScript(conn int, spec *holderSpec) *sys.Script {
 		s.IdentityKeepingCaps(spec.id.uid, spec.id.gid)
 	}
 	s.Setns(joinUserNS, user, sys.CLONE_NEWUSER)
-	s.Fork(createNS, sys.CLONE_PARENT|namespaces, noteHolder, func() { holderLife(s, spec) })
+	s.Fork(createNS, sys.CLONE_PARENT|namespaces, noteHolder, func() { holderSteps(s, spec) })
 	return s
 }
 
-// holderLife is the holder's life. It has the caller's identity, or becomes the
+// holderSteps are the steps of the holder. It has the caller's identity, or takes the
 // one that is mapped to 0 in its new user namespace.
-func holderLife(s *sys.Script, spec *holderSpec) {
+func holderSteps(s *sys.Script, spec *holderSpec) {
 	cmd, in := spec.command, spec.inherited
 	s.CloseFrom(holderFD + 1)
 	s.AwaitByte(holderFD) // it is known, and the maps are written

@@ -10,15 +10,15 @@ import (
 	"penne/internal/sys"
 )
 
-// nobody is who serves for root where the password database knows nobody.
+// nobody is the user and group ID if the password database has no user "nobody".
 const nobody = 65534
 
-// identity is a user to become.
+// identity is a user to run as.
 type identity struct{ uid, gid uint32 }
 
-// serveAs returns who the engine and the command must be instead of the
-// caller, or nil: root of the initial user namespace never serves. Root inside
-// another one, as under Podman, stays what it is.
+// serveAs returns the user that engine and command must run as instead of the caller,
+// or nil. They never run as root of the initial user namespace; root of another one,
+// as with Podman, may.
 func serveAs(r *conf.RunAs) (*identity, error) {
 	root := os.Geteuid() == 0
 	if r == nil {

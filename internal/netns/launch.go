@@ -12,40 +12,40 @@ import (
 	"penne/internal/sys"
 )
 
-// Launcher is the first stage: what the user started.
+// Launcher is the process that the user started.
 type Launcher struct {
-	// Config is what Argv says.
+	// Config is the parsed Argv.
 	Config *conf.Config
 	// Argv is the whole command line, which the engine parses again.
 	Argv []string
-	// BindLow, if set, binds the ports that need capabilities of the
-	// caller. It is called before anything else is made.
-	BindLow func(*conf.Config) ([]LowPort, error)
-	// Stderr takes the one line that says why it failed.
+	// BindPrivileged, if set, binds the ports that need capabilities of the
+	// caller. It is called before any process or namespace is made.
+	BindPrivileged func(*conf.Config) ([]PrivilegedPort, error)
+	// Stderr is for the one line that says why it failed.
 	Stderr io.Writer
 }
 
-// Run launches, waits as the command line wants it, and returns the exit
-// status: 0 once forwarding works in the background, else the command's, or
-// that of the engine in the foreground. Nothing is left when it fails.
+// Run starts everything and returns the exit status: 0 once forwarding works in the
+// background, else the command's, or with --foreground the engine's, when that ends.
+// If it fails, it has cleaned up.
 func (l *Launcher) Run() int {
 	// The holder lives as long as this thread.
 	runtime.LockOSThread()
-	r := &run{Launcher: l, inherited: sys.Inherited(), commandFD: -1, target: newTarget(), relay: newRelay()}
+	r := &launch{Launcher: l, inherited: sys.Inherited(), commandFD: -1, target: newTarget(), forwarder: newSignalForwarder()}
 	err := r.start()
 	if err != nil {
-		r.complain(err)
+		r.report(err)
 		r.stop()
 		return statusOf(err)
 	}
 	return r.wait()
 }
 
-// run is the state of a launcher.
-type run struct {
+// launch is the state of a launcher.
+type launch struct {
 	*Launcher
 	inherited sys.Inheritance
-	// id is whom to become, nil to stay as we are.
+	// id is the user to run as, nil for the caller.
 	id *identity
 	// command is nil where existing namespaces are joined, and in passt.
 	command *command
@@ -58,21 +58,22 @@ type run struct {
 	// commandFD is the command's pidfd once it runs, else -1.
 	commandFD int
 
-	signals chan os.Signal
-	events  chan event
-	relay   relay
-	pid     pidFile
+	signals   chan os.Signal
+	events    chan event
+	forwarder signalForwarder
+	pid       pidFile
 
-	// terminal says that we had the terminal when the command started.
-	terminal bool
+	// hadTerminal says that we were in the foreground of a terminal when
+	// the command started.
+	hadTerminal bool
 	// ready says that forwarding works.
 	ready bool
-	// complained says that the user knows why we fail.
-	complained bool
+	// reported says that the user has been told why we fail.
+	reported bool
 }
 
-// start makes everything, as far as it can be made without waiting.
-func (r *run) start() error {
+// start starts everything that can be started without waiting.
+func (r *launch) start() error {
 	sys.CloseOnExecFrom(holderFD)
 	sys.SetDumpable()
 	p := &r.Config.Pasta
@@ -96,9 +97,9 @@ func (r *run) start() error {
 			return err
 		}
 	}
-	var ports []LowPort
-	if r.BindLow != nil {
-		if ports, err = r.BindLow(r.Config); err != nil {
+	var ports []PrivilegedPort
+	if r.BindPrivileged != nil {
+		if ports, err = r.BindPrivileged(r.Config); err != nil {
 			return err
 		}
 	}
@@ -110,8 +111,9 @@ func (r *run) start() error {
 	return r.makeEngine(pasta, ports)
 }
 
-// notify asks for the signals we pass on; those the caller ignores stay so.
-func (r *run) notify() {
+// notify subscribes to the signals we forward; those that the caller ignores stay
+// ignored.
+func (r *launch) notify() {
 	r.signals = make(chan os.Signal, 8)
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
 		syscall.SIGUSR1, syscall.SIGUSR2} {
@@ -123,7 +125,7 @@ func (r *run) notify() {
 	}
 }
 
-func (r *run) makeTarget(pasta bool) (err error) {
+func (r *launch) makeTarget(pasta bool) (err error) {
 	p := &r.Config.Pasta
 	switch {
 	case !pasta:
@@ -145,7 +147,7 @@ func (r *run) makeTarget(pasta bool) (err error) {
 
 // makeHolder starts the holder in a new user namespace, in that of the target,
 // or in ours.
-func (r *run) makeHolder() (err error) {
+func (r *launch) makeHolder() (err error) {
 	spec := &holderSpec{
 		command:   r.command,
 		inherited: r.inherited,
@@ -153,7 +155,7 @@ func (r *run) makeHolder() (err error) {
 		newUser:   r.newUser(),
 		user:      r.target.user,
 	}
-	r.terminal = inForeground()
+	r.hadTerminal = inForeground()
 	if r.holder, err = startHolder(spec); err != nil {
 		return err
 	}
@@ -161,13 +163,13 @@ func (r *run) makeHolder() (err error) {
 	return r.target.openHolder(r.holder, spec.newUser)
 }
 
-// newUser tells whether the command has a user namespace made for it.
-func (r *run) newUser() bool {
+// newUser reports whether the command has a user namespace made for it.
+func (r *launch) newUser() bool {
 	p := &r.Config.Pasta
 	return r.command != nil && !p.NetnsOnly && p.Userns == ""
 }
 
-func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
+func (r *launch) makeEngine(pasta bool, ports []PrivilegedPort) (err error) {
 	spec := &engineSpec{
 		argv:    r.Argv,
 		target:  r.target,
@@ -206,13 +208,13 @@ func (r *run) makeEngine(pasta bool, ports []LowPort) (err error) {
 	return nil
 }
 
-// attended tells whether we stay until the end.
-func (r *run) attended() bool { return r.Config.Process.Foreground || r.command != nil }
+// attended reports whether the launcher keeps running until the end.
+func (r *launch) attended() bool { return r.Config.Process.Foreground || r.command != nil }
 
-// complain prints why we fail, once.
-func (r *run) complain(err error) {
-	if !r.complained {
+// report prints why we fail, once.
+func (r *launch) report(err error) {
+	if !r.reported {
 		fmt.Fprintf(r.Stderr, "%s: %s\n", r.Config.Program, err)
 	}
-	r.complained = true
+	r.reported = true
 }

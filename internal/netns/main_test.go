@@ -33,16 +33,16 @@ func launchTest(argv []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	l := &Launcher{Config: c, Argv: argv, BindLow: bindTestPorts, Stderr: os.Stderr}
+	l := &Launcher{Config: c, Argv: argv, BindPrivileged: bindTestPorts, Stderr: os.Stderr}
 	return l.Run()
 }
 
 // bindTestPorts binds more ports than fit one hand-over message.
-func bindTestPorts(*conf.Config) ([]LowPort, error) {
+func bindTestPorts(*conf.Config) ([]PrivilegedPort, error) {
 	if os.Getenv("PENNE_TEST_ENGINE") != "ports" {
 		return nil, nil
 	}
-	var ports []LowPort
+	var ports []PrivilegedPort
 	for range portsPerMessage + 10 {
 		fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_STREAM, 0)
 		if errno != 0 {
@@ -58,7 +58,7 @@ func bindTestPorts(*conf.Config) ([]LowPort, error) {
 			return nil, errno
 		}
 		_, port, _, _ := sa.Inet()
-		ports = append(ports, LowPort{FD: fd, TCP: true,
+		ports = append(ports, PrivilegedPort{FD: fd, TCP: true,
 			Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Port: port})
 	}
 	return ports, nil
@@ -83,7 +83,7 @@ func testEngine(ctx context.Context, c *conf.Config, h *Handles) error {
 			return err
 		}
 	case "ports":
-		if err := checkPorts(h.LowPorts); err != nil {
+		if err := checkPorts(h.PrivilegedPorts); err != nil {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ func testEngine(ctx context.Context, c *conf.Config, h *Handles) error {
 }
 
 // checkPorts wants every port to be the socket it is said to be, and usable.
-func checkPorts(ports []LowPort) error {
+func checkPorts(ports []PrivilegedPort) error {
 	if len(ports) != portsPerMessage+10 {
 		return fmt.Errorf("%d ports", len(ports))
 	}

@@ -26,15 +26,15 @@ const (
 	noteRelease
 )
 
-// failureMark opens a message that is not a note but the engine's last words.
+// failureMark starts a message that is not a note but the engine's error.
 const failureMark = 'E'
 
-// proceed is what the launcher writes to let a script go on.
+// proceed is what the launcher writes for a script to continue.
 var proceed = []byte{1}
 
-// LowPort is a socket that the launcher bound with the caller's capabilities,
-// which are gone in the engine: to a port below ip_unprivileged_port_start.
-type LowPort struct {
+// PrivilegedPort is a socket bound to a port below ip_unprivileged_port_start, by the
+// launcher with capabilities of the caller's, which the engine does not have.
+type PrivilegedPort struct {
 	// FD is the socket, listening if it is a stream. In the engine it
 	// belongs to whoever takes it from [Handles].
 	FD int
@@ -48,9 +48,9 @@ type LowPort struct {
 	Iface string
 }
 
-// handover is what the engine has to know beside the command line. Descriptors
-// are -1 where there is none. It travels in one or more messages, which differ
-// in their ports only: More says that another one follows.
+// handover is what the engine gets besides the command line. Descriptors are -1 if
+// there is none. It is sent in one or more messages, which differ in their ports
+// only: More says that another one follows.
 type handover struct {
 	NetNS  int
 	Target int
@@ -68,7 +68,7 @@ type handover struct {
 	Attended bool
 	// Command says that there is a command, which ends the engine.
 	Command bool
-	Ports   []LowPort
+	Ports   []PrivilegedPort
 	More    bool
 }
 
@@ -95,7 +95,7 @@ func (h *handover) send(c *sys.Conn) error {
 }
 
 func receiveHandover(c *sys.Conn) (*handover, error) {
-	var ports []LowPort
+	var ports []PrivilegedPort
 	b := make([]byte, 64<<10)
 	for {
 		n, _, err := c.Recv(b)

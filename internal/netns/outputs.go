@@ -10,8 +10,8 @@ import (
 	"penne/internal/conf"
 )
 
-// outputs are the files that the engine writes, nil unless the launcher has to
-// open them: an engine that becomes another user may not be able to.
+// outputs are files of the engine's, nil unless the launcher has to open them: an
+// engine that runs as another user may not be able to.
 type outputs struct {
 	log, capture *os.File
 	// made is the capture's path, if there was no such file before.

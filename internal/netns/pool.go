@@ -6,10 +6,9 @@ import (
 	"penne/internal/sys"
 )
 
-// Pool keeps sockets of one kind ready that were made inside a namespace by
-// its [Worker]. Take never waits; when half of them are gone the worker is woken
-// to make new ones.
-// Safe for concurrent use.
+// Pool keeps sockets of one kind ready, made inside a namespace by its [Worker]. Take
+// never blocks; when half of the sockets are gone, the worker makes new ones. Safe
+// for concurrent use.
 type Pool struct {
 	family, typ int
 	ready       chan int
@@ -53,7 +52,7 @@ func (p *Pool) Take() (fd int, ok bool) {
 	}
 	select {
 	case p.wake <- struct{}{}:
-	default: // it has been told already
+	default: // woken already
 	}
 	return fd, ok
 }

@@ -175,7 +175,7 @@ func TestPasstEngine(t *testing.T) {
 // A marker without a launcher behind it leads nowhere.
 func TestForgedEngine(t *testing.T) {
 	cmd := exec.Command(program(t, "pasta"))
-	cmd.Args = []string{engineMark + "9", "pasta"}
+	cmd.Args = []string{engineArg0 + "9", "pasta"}
 	if r := runCommand(t, cmd, ""); r.status != 1 || !strings.Contains(r.stderr, "no engine's connection") {
 		t.Errorf("status %d, %q", r.status, r.stderr)
 	}

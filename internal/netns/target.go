@@ -21,7 +21,7 @@ type target struct {
 	user int
 	// net is the network namespace.
 	net int
-	// process is the pidfd of the process with whose end ours comes.
+	// process is the pidfd of a process; the engine ends when it does.
 	process int
 	// watch is an inotify instance whose watch watchID tells that watchName
 	// is removed from its directory. Where the kernel grants none, dir is
@@ -43,8 +43,8 @@ func (t *target) close() {
 	}
 }
 
-// existingTarget opens the namespaces that the command line names. Process or
-// watch come first: what goes while we look cannot be missed then.
+// existingTarget opens the namespaces that the command line names. The pidfd or watch
+// comes first, so that the end of a process or name is not missed.
 func existingTarget(p *conf.Pasta) (*target, error) {
 	t := newTarget()
 	var err error

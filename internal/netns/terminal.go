@@ -16,7 +16,7 @@ func openTerminal() *os.File {
 	return tty
 }
 
-// inForeground tells whether we are in the foreground of a terminal.
+// inForeground reports whether we are in the foreground of a terminal.
 func inForeground() bool {
 	tty := openTerminal()
 	if tty == nil {
@@ -27,10 +27,10 @@ func inForeground() bool {
 	return err == nil && group == sys.ProcessGroup()
 }
 
-// takeTerminal puts us in the foreground again. A shell with job control, run
-// as the command, takes the terminal for itself and cannot give it back: from
-// inside its PID namespace our process group has no number.
-func takeTerminal() {
+// reclaimTerminal puts us in the foreground again. A shell with job control, run as
+// the command, takes the terminal and cannot give it back: our process group has no
+// ID inside its PID namespace.
+func reclaimTerminal() {
 	tty := openTerminal()
 	if tty == nil {
 		return
@@ -41,7 +41,7 @@ func takeTerminal() {
 	}
 }
 
-// typed tells whether sig comes from a key press, as far as can be told: if we
+// typed reports whether sig comes from a key press, as far as can be told: if we
 // are in the foreground of a terminal, so is the command, and the terminal has
 // sent it the same.
 func typed(sig syscall.Signal) bool {

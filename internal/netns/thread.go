@@ -8,14 +8,14 @@ import (
 	"penne/internal/sys"
 )
 
-// Do runs fn on a thread inside the network namespace ns and returns its
-// error. What fn opens stays in the namespace; goroutines that it starts do
-// not run there. The thread is thrown away if it cannot be moved back.
+// Do runs fn on a thread inside the network namespace ns and returns its error.
+// Sockets that fn opens belong to the namespace; goroutines that it starts do not run
+// there. The thread ends if it cannot be moved back.
 func Do(ns *os.File, fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		restored, err := inside(ns, fn)
+		restored, err := runInside(ns, fn)
 		if restored {
 			runtime.UnlockOSThread()
 		} // else the thread ends with this goroutine
@@ -24,9 +24,9 @@ func Do(ns *os.File, fn func() error) error {
 	return <-done
 }
 
-// inside runs fn in ns on the calling, locked thread. restored tells whether
+// runInside runs fn in ns on the calling, locked thread. restored reports whether
 // the thread is where it was: without /proc there is no way back.
-func inside(ns *os.File, fn func() error) (restored bool, err error) {
+func runInside(ns *os.File, fn func() error) (restored bool, err error) {
 	old, operr := sys.ThreadNetNS()
 	if operr == nil {
 		defer sys.Close(old)
@@ -38,13 +38,12 @@ func inside(ns *os.File, fn func() error) (restored bool, err error) {
 	return operr == nil && sys.Setns(old, sys.CLONE_NEWNET) == nil, err
 }
 
-// ErrClosed is what a closed Worker answers.
+// ErrClosed is returned by a closed Worker.
 var ErrClosed = errors.New("namespace worker is closed")
 
-// Worker is a thread that lives in a network namespace and makes things there
-// for others, which may no longer have the capability to enter it: sockets
-// first of all. Make it before capabilities are dropped. Its methods are safe
-// for concurrent use.
+// Worker is a thread inside a network namespace that runs functions there, such as
+// making sockets, when the process no longer has the capability to enter it. It must
+// be made before capabilities are dropped. Safe for concurrent use.
 type Worker struct {
 	jobs chan job
 	quit chan struct{}

@@ -152,7 +152,7 @@ func TestHandover(t *testing.T) {
 	for _, n := range []int{0, 1, portsPerMessage, portsPerMessage + 1, 4 * 1023} {
 		want := &handover{NetNS: 5, Target: -1, Watch: 7, WatchID: 1, Dir: 8, Log: -1, Capture: 9, WatchName: "a name", Attended: true, Command: true}
 		for i := range n {
-			want.Ports = append(want.Ports, LowPort{
+			want.Ports = append(want.Ports, PrivilegedPort{
 				FD: 10 + i, TCP: i%2 == 0, Iface: "lo",
 				Addr: netip.IPv6LinkLocalAllNodes(), Port: uint16(i),
 			})
@@ -351,7 +351,7 @@ func TestHelperKilled(t *testing.T) {
 	var stderr strings.Builder
 	l := &Launcher{Config: &conf.Config{Program: "pasta"}, Stderr: &stderr}
 	engine := killed()
-	r := &run{Launcher: l, engine: engine, commandFD: -1, target: newTarget()}
+	r := &launch{Launcher: l, engine: engine, commandFD: -1, target: newTarget()}
 	defer engine.conn.Close()
 	status, done := r.onReady()
 	if want := "pasta: the engine ended too early: killed by signal 9\n"; status != 1 || !done || stderr.String() != want {
@@ -362,21 +362,21 @@ func TestHelperKilled(t *testing.T) {
 func TestRelay(t *testing.T) {
 	now := time.Unix(100, 0)
 	var sent []string
-	r := newRelay()
+	r := newSignalForwarder()
 	r.now = func() time.Time { return now }
 	r.send = func(fd int, sig syscall.Signal) error {
 		sent = append(sent, fmt.Sprintf("%d:%d", fd, sig))
 		return nil
 	}
-	r.pass(-1, syscall.SIGTERM)
-	r.pass(-1, syscall.SIGHUP)
+	r.forward(-1, syscall.SIGTERM)
+	r.forward(-1, syscall.SIGHUP)
 	if sent != nil {
 		t.Errorf("sent to nobody: %v", sent)
 	}
 	r.flush(5)
-	r.pass(5, syscall.SIGTERM) // the same one, by another way
-	now = now.Add(sameSignal)
-	r.pass(5, syscall.SIGTERM)
+	r.forward(5, syscall.SIGTERM) // the same one, by another way
+	now = now.Add(duplicateWindow)
+	r.forward(5, syscall.SIGTERM)
 	if want := []string{"5:15", "5:1", "5:15"}; !reflect.DeepEqual(sent, want) {
 		t.Errorf("sent %v, want %v", sent, want)
 	}
@@ -386,12 +386,12 @@ func TestRelay(t *testing.T) {
 func TestRelayInsists(t *testing.T) {
 	start := time.Unix(100, 0)
 	now := start
-	r := newRelay()
+	r := newSignalForwarder()
 	r.now = func() time.Time { return now }
 	for _, c := range []struct {
 		after time.Duration
 		want  bool
-	}{{0, false}, {0, false}, {insistence - 1, false}, {insistence, true}, {time.Hour, true}} {
+	}{{0, false}, {0, false}, {insistAfter - 1, false}, {insistAfter, true}, {time.Hour, true}} {
 		now = start.Add(c.after)
 		if got := r.insists(); got != c.want {
 			t.Errorf("TERM %v after the first: %v", c.after, got)
@@ -409,7 +409,7 @@ func TestEngineDiesBeforeHandover(t *testing.T) {
 	tg := newTarget()
 	tg.user = notNS
 	defer tg.close()
-	ports := make([]LowPort, 100*portsPerMessage) // far more than a socket buffer holds
+	ports := make([]PrivilegedPort, 100*portsPerMessage) // far more than a socket buffer holds
 	for i := range ports {
 		ports[i].FD = -1
 	}
@@ -469,7 +469,7 @@ func TestEngineEndHeardFirst(t *testing.T) {
 	} {
 		var said strings.Builder
 		engine := endedChild(t, "execute the engine", "/bin/true")
-		r := &run{
+		r := &launch{
 			Launcher: &Launcher{Config: &conf.Config{Program: "pasta"}, Stderr: &said}, command: &command{argv: []string{"x"}},
 			target: newTarget(), ready: true, commandFD: -1,
 			holder: endedChild(t, execCommand, c.argv...), engine: engine, events: make(chan event),

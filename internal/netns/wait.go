@@ -23,7 +23,7 @@ type event struct {
 }
 
 // listen turns what a child sends into events, until its end.
-func (r *run) listen(c *child) {
+func (r *launch) listen(c *child) {
 	for {
 		b := make([]byte, 4096)
 		n, fds, err := c.conn.Recv(b)
@@ -35,7 +35,7 @@ func (r *run) listen(c *child) {
 }
 
 // wait runs until there is an exit status, and nothing left behind it.
-func (r *run) wait() int {
+func (r *launch) wait() int {
 	for {
 		var status int
 		var done bool
@@ -52,22 +52,22 @@ func (r *run) wait() int {
 	}
 }
 
-// onOwnSignal takes a signal sent to us. A second TERM ends a command that has
-// not ended on the first, which went to it. That of the engine does not count:
-// who stops all processes of a service at once has asked only once.
-func (r *run) onOwnSignal(sig syscall.Signal) (status int, done bool) {
+// onOwnSignal handles a signal sent to the launcher. A second TERM kills a command
+// that has not ended after the first, which was forwarded. One sent to the engine
+// does not count: stopping all processes of a service is one request.
+func (r *launch) onOwnSignal(sig syscall.Signal) (status int, done bool) {
 	if r.command == nil || !r.ready {
 		return r.onSignal(sig, false)
 	}
-	if sig == syscall.SIGTERM && r.relay.insists() {
+	if sig == syscall.SIGTERM && r.forwarder.insists() {
 		r.stop()
 		return statusSignal + int(sig), true
 	}
 	return r.onSignal(sig, typed(sig))
 }
 
-// onSignal passes a signal on, or gives up where nobody is there yet.
-func (r *run) onSignal(sig syscall.Signal, typed bool) (status int, done bool) {
+// onSignal forwards a signal, or ends us if we are not ready yet.
+func (r *launch) onSignal(sig syscall.Signal, typed bool) (status int, done bool) {
 	switch {
 	case !r.ready:
 		r.stop()
@@ -75,19 +75,19 @@ func (r *run) onSignal(sig syscall.Signal, typed bool) (status int, done bool) {
 	case r.command == nil:
 		_ = syscall.Kill(r.engine.pid, sig)
 	case !typed:
-		r.relay.pass(r.commandFD, sig)
+		r.forwarder.forward(r.commandFD, sig)
 	}
 	return 0, false
 }
 
-func (r *run) onEvent(ev event) (status int, done bool) {
+func (r *launch) onEvent(ev event) (status int, done bool) {
 	switch {
 	case ev.err != nil && ev.from == r.holder:
 		return r.onHolderEnd()
 	case ev.err != nil:
 		return r.onEngineEnd()
 	case ev.msg[0] == failureMark:
-		r.complain(errors.New(string(ev.msg[1:])))
+		r.report(errors.New(string(ev.msg[1:])))
 		return 0, false
 	}
 	n, _ := sys.ParseNote(ev.msg)
@@ -97,7 +97,7 @@ func (r *run) onEvent(ev event) (status int, done bool) {
 	case noteCommand:
 		if len(ev.fds) == 1 {
 			r.commandFD = ev.fds[0]
-			r.relay.flush(r.commandFD)
+			r.forwarder.flush(r.commandFD)
 		}
 	case noteEngine:
 		r.engine.pid = int(n.A)
@@ -110,8 +110,8 @@ func (r *run) onEvent(ev event) (status int, done bool) {
 	return 0, false
 }
 
-// onFailure reports a step of a script that failed.
-func (r *run) onFailure(from *child, n sys.Note) (status int, done bool) {
+// onFailure handles a failed step of a script.
+func (r *launch) onFailure(from *child, n sys.Note) (status int, done bool) {
 	var err error
 	switch {
 	case from == r.engine:
@@ -121,14 +121,14 @@ func (r *run) onFailure(from *child, n sys.Note) (status int, done bool) {
 	default:
 		err = holderFailure(from.script, n)
 	}
-	r.complain(err)
+	r.report(err)
 	r.stop()
 	return statusOf(err), true
 }
 
 // onReady lets the command start, or leaves a daemon to itself. An engine that
 // is not released goes with us, even if we are killed.
-func (r *run) onReady() (status int, done bool) {
+func (r *launch) onReady() (status int, done bool) {
 	pid := r.engine.pid
 	if pid == 0 { // its helper was killed before it could tell
 		return r.onEngineEnd()
@@ -137,7 +137,7 @@ func (r *run) onReady() (status int, done bool) {
 		pid = syscall.Getpid()
 	}
 	if err := r.pid.write(r.Config.Process.PIDFile, pid); err != nil {
-		r.complain(err)
+		r.report(err)
 		r.stop()
 		return statusFailure, true
 	}
@@ -155,20 +155,20 @@ func (r *run) onReady() (status int, done bool) {
 }
 
 // onHolderEnd ends us with the status of the holder, which is the command's.
-func (r *run) onHolderEnd() (int, bool) {
+func (r *launch) onHolderEnd() (int, bool) {
 	ws := r.holder.reap()
 	r.holder = nil
-	if !r.ready && !r.complained {
-		r.complain(fmt.Errorf("the first process of the namespace ended too early: %s", describe(ws)))
+	if !r.ready && !r.reported {
+		r.report(fmt.Errorf("the first process of the namespace ended too early: %s", describe(ws)))
 	}
 	r.stop()
 	return status(ws), true
 }
 
 // onEngineEnd ends us: without an engine there is no network. The engine
-// watches the holder too, so it may be heard first when the command has ended:
-// then the holder's last words and its end are still to come.
-func (r *run) onEngineEnd() (int, bool) {
+// watches the holder too, so its end may arrive first when the command has ended:
+// then the holder's messages and its end are still to come.
+func (r *launch) onEngineEnd() (int, bool) {
 	ws := r.engine.reap()
 	r.engine = nil // so that stop does not wait for what has been heard
 	if r.holder != nil && sys.HasEnded(r.holder.pid) {
@@ -178,8 +178,8 @@ func (r *run) onEngineEnd() (int, bool) {
 	if r.command != nil || !r.ready {
 		code = statusFailure
 	}
-	if code != 0 && !r.complained {
-		r.complain(fmt.Errorf("the engine ended too early: %s", describe(ws)))
+	if code != 0 && !r.reported {
+		r.report(fmt.Errorf("the engine ended too early: %s", describe(ws)))
 	}
 	r.stop()
 	return code, true
@@ -194,13 +194,13 @@ func describe(ws syscall.WaitStatus) string {
 
 // stop ends the holder, with all that runs in its namespaces, and the engine,
 // waits for both, and removes our files.
-func (r *run) stop() {
+func (r *launch) stop() {
 	if r.holder != nil {
 		r.holder.kill()
 		r.holder = nil
 	}
-	if r.terminal {
-		takeTerminal()
+	if r.hadTerminal {
+		reclaimTerminal()
 	}
 	if r.engine != nil {
 		r.stopEngine()
@@ -213,9 +213,9 @@ func (r *run) stop() {
 	r.pid.remove()
 }
 
-// stopEngine shows the engine an end of file, to which it ends, and kills it
-// where it does not.
-func (r *run) stopEngine() {
+// stopEngine closes the connection for the engine to end, and kills it if it does not
+// within stopGrace.
+func (r *launch) stopEngine() {
 	e := r.engine
 	e.conn.CloseWrite()
 	late := time.NewTimer(stopGrace)
@@ -232,8 +232,8 @@ func (r *run) stopEngine() {
 	e.reap()
 }
 
-// drain takes what an ending engine still says; true means that it has ended.
-func (r *run) drain(ev event) bool {
+// drain handles an event while the engine is ending; true means that it has ended.
+func (r *launch) drain(ev event) bool {
 	if ev.from != r.engine {
 		return false
 	}

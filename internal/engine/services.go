@@ -13,30 +13,30 @@ import (
 	"penne/shard"
 )
 
-// resolverOf is the resolver of a family on the host: the first that -D gave,
-// else the first of resolv.conf. With -D none there is none.
-func resolverOf(c *conf.DNS, dns *resolver, v4 bool) netip.Addr {
+// resolverOf is the host's resolver of a family: the first given by -D, else the
+// first of resolv.conf. With -D none there is none.
+func resolverOf(c *conf.DNS, dns *resolvConf, v4 bool) netip.Addr {
 	if c.None {
 		return netip.Addr{}
 	}
-	given := resolver{Servers: c.Servers}
+	given := resolvConf{Servers: c.Servers}
 	if a := given.first(v4); a.IsValid() {
 		return a
 	}
 	return dns.first(v4)
 }
 
-// naming is what the guest is told about names.
-type naming struct {
+// announcement is the resolver configuration that the guest is told.
+type announcement struct {
 	servers []wire.Addr
 	search  []string
-	// leftOut are resolvers of the host that the guest cannot reach.
-	leftOut []netip.Addr
+	// unreachable are the host's resolvers that the guest cannot reach.
+	unreachable []netip.Addr
 }
 
-// announced makes out what to tell. Resolvers given by -D are told as they are;
-// those of resolv.conf as the guest can reach them.
-func announced(c *conf.DNS, r *fwd.Rules, dns *resolver) (n naming) {
+// announced returns what to announce. Resolvers given by -D are announced unchanged,
+// those of resolv.conf by the addresses at which the guest reaches them.
+func announced(c *conf.DNS, r *fwd.Rules, dns *resolvConf) (n announcement) {
 	if c.AnnounceSearch && !c.SearchNone {
 		if n.search = c.Search; len(n.search) == 0 {
 			n.search = dns.Search
@@ -55,7 +55,7 @@ func announced(c *conf.DNS, r *fwd.Rules, dns *resolver) (n naming) {
 		inside := reachable(wire.AddrFrom(a), r)
 		switch {
 		case inside.IsZero():
-			n.leftOut = append(n.leftOut, a)
+			n.unreachable = append(n.unreachable, a)
 		case !slices.Contains(n.servers, inside):
 			n.servers = append(n.servers, inside)
 		}
@@ -63,9 +63,9 @@ func announced(c *conf.DNS, r *fwd.Rules, dns *resolver) (n naming) {
 	return n
 }
 
-// reachable is the address by which the guest reaches a resolver of the host,
-// zero if there is none. The host's loopback is not the guest's, and an address
-// that both have is the guest's own to it.
+// reachable is the address at which the guest reaches a resolver of the host, zero if
+// there is none: the guest has its own loopback, and takes an address that both have
+// to be its own.
 func reachable(a wire.Addr, r *fwd.Rules) wire.Addr {
 	f := r.Of(&a)
 	switch {
@@ -79,7 +79,7 @@ func reachable(a wire.Addr, r *fwd.Rules) wire.Addr {
 	return f.DNSForward
 }
 
-// services is what the guest is told when it asks for its configuration.
+// services is the configuration of NDP, DHCP and DHCPv6.
 func (e *engine) services() *shard.Services {
 	n := announced(&e.conf.DNS, e.rules, &e.dns)
 	p, net, configured := &e.conf.Protocols, &e.conf.Net, e.conf.Pasta.ConfigNet
@@ -93,12 +93,12 @@ func (e *engine) services() *shard.Services {
 		},
 		DHCP6: dhcp6.Config{Off: p.NoDHCPv6, DNS: n.servers, Search: n.search, FQDN: net.FQDN},
 	}
-	e.warnLeftOut(n.leftOut, ndp.New(v.NDP).LeftOut())
+	e.warnLeftOut(n.unreachable, ndp.New(v.NDP).LeftOut())
 	return v
 }
 
-// warnLeftOut names what cannot be announced, but for what it named the last
-// time: this comes with every change of the host's network.
+// warnLeftOut warns of what cannot be announced, except if it did so the last time:
+// it is called at every change of the host's network.
 func (e *engine) warnLeftOut(resolvers []netip.Addr, domains []string) {
 	var lines []string
 	for _, a := range resolvers {
@@ -108,9 +108,9 @@ func (e *engine) warnLeftOut(resolvers []netip.Addr, domains []string) {
 		lines = append(lines, "search domain '"+d+"' cannot be announced in router advertisements")
 	}
 	for _, line := range lines {
-		if !slices.Contains(e.leftOut, line) {
+		if !slices.Contains(e.warned, line) {
 			e.log.Warn(line)
 		}
 	}
-	e.leftOut = lines
+	e.warned = lines
 }

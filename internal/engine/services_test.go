@@ -50,17 +50,17 @@ func TestAnnouncedResolvers(t *testing.T) {
 			if c.set != nil {
 				c.set(cfg)
 			}
-			host := &resolver{Servers: c.host}
+			host := &resolvConf{Servers: c.host}
 			n := announced(&cfg.DNS, rules(cfg, tm, host), host)
-			if got := fmt.Sprint(n.servers); got != c.want || fmt.Sprint(n.leftOut) != c.leftOut {
-				t.Errorf("%s, left out %v; want %s, %s", got, n.leftOut, c.want, c.leftOut)
+			if got := fmt.Sprint(n.servers); got != c.want || fmt.Sprint(n.unreachable) != c.leftOut {
+				t.Errorf("%s, left out %v; want %s, %s", got, n.unreachable, c.want, c.leftOut)
 			}
 		})
 	}
 }
 
 func TestAnnouncedSearch(t *testing.T) {
-	host := &resolver{Search: []string{"host.example"}}
+	host := &resolvConf{Search: []string{"host.example"}}
 	for _, c := range []struct {
 		dns  conf.DNS
 		want string
@@ -78,7 +78,7 @@ func TestAnnouncedSearch(t *testing.T) {
 }
 
 func TestResolverOfTheHost(t *testing.T) {
-	host := &resolver{Servers: addrs("2001:db8::53", "127.0.0.53", "192.0.2.53")}
+	host := &resolvConf{Servers: addrs("2001:db8::53", "127.0.0.53", "192.0.2.53")}
 	for _, c := range []struct {
 		dns    conf.DNS
 		v4, v6 string
@@ -94,7 +94,7 @@ func TestResolverOfTheHost(t *testing.T) {
 }
 
 func TestStubResolverIsReachedByTheMapping(t *testing.T) {
-	host := &resolver{Servers: addrs("127.0.0.53")}
+	host := &resolvConf{Servers: addrs("127.0.0.53")}
 	c := &conf.Config{}
 	if r := rules(c, template(), host); r.V4.DNSForward != w("192.0.2.1") || r.V4.DNSHost != w("127.0.0.53") {
 		t.Errorf("%v leads to %v", r.V4.DNSForward, r.V4.DNSHost)
@@ -103,7 +103,7 @@ func TestStubResolverIsReachedByTheMapping(t *testing.T) {
 	if r := rules(c, template(), host); !r.V4.DNSForward.IsZero() {
 		t.Errorf("--dns-host alone: %v leads there", r.V4.DNSForward)
 	}
-	if r := rules(&conf.Config{}, template(), &resolver{Servers: addrs("192.0.2.53")}); !r.V4.DNSForward.IsZero() {
+	if r := rules(&conf.Config{}, template(), &resolvConf{Servers: addrs("192.0.2.53")}); !r.V4.DNSForward.IsZero() {
 		t.Errorf("no stub: %v leads there", r.V4.DNSForward)
 	}
 }
@@ -127,13 +127,13 @@ func TestLeftOutIsSaidOnce(t *testing.T) {
 	e.conf.DNS.Announce, e.conf.DNS.AnnounceSearch = true, true
 	const a, b = "resolver 127.0.0.53", "search domain 'a..b'"
 	for i, c := range []struct {
-		host resolver
+		host resolvConf
 		want []string
 	}{
-		{resolver{Servers: addrs("192.0.2.53", "127.0.0.53"), Search: []string{"a..b"}}, []string{a, b}},
-		{resolver{Servers: addrs("192.0.2.54", "127.0.0.53"), Search: []string{"a..b"}}, nil},
-		{resolver{Servers: addrs("192.0.2.54"), Search: []string{"a..b"}}, nil},
-		{resolver{Servers: addrs("192.0.2.54", "127.0.0.53"), Search: []string{"a..b"}}, []string{a}},
+		{resolvConf{Servers: addrs("192.0.2.53", "127.0.0.53"), Search: []string{"a..b"}}, []string{a, b}},
+		{resolvConf{Servers: addrs("192.0.2.54", "127.0.0.53"), Search: []string{"a..b"}}, nil},
+		{resolvConf{Servers: addrs("192.0.2.54"), Search: []string{"a..b"}}, nil},
+		{resolvConf{Servers: addrs("192.0.2.54", "127.0.0.53"), Search: []string{"a..b"}}, []string{a}},
 	} {
 		out.Reset()
 		e.dns = c.host

@@ -16,7 +16,7 @@ func spotsOf(n *lane) string {
 	want.Add(portDNS)
 	want.Add(80)
 	var out []string
-	for _, p := range n.spots {
+	for _, p := range n.autoAddrs {
 		for port := range p.missing(&want) {
 			out = append(out, netip.AddrPortFrom(p.addr, port).String())
 		}
@@ -49,11 +49,11 @@ func TestStubs(t *testing.T) {
 		for _, s := range strings.Fields(c.servers) {
 			servers = append(servers, ip(s))
 		}
-		n.openSpots()
-		n.setStubs(servers)
-		before := slices.Clone(n.spots)
-		n.setStubs(servers)
-		if got := spotsOf(n); got != c.want || !slices.Equal(before, n.spots) {
+		n.findAutoAddrs()
+		n.setStubAddrs(servers)
+		before := slices.Clone(n.autoAddrs)
+		n.setStubAddrs(servers)
+		if got := spotsOf(n); got != c.want || !slices.Equal(before, n.autoAddrs) {
 			t.Errorf("-U %s with %s: %s, want %s", c.spec, c.servers, got, c.want)
 		}
 	}
@@ -61,14 +61,14 @@ func TestStubs(t *testing.T) {
 
 func TestStubsOfAFamilyThatIsOff(t *testing.T) {
 	n := &lane{inside: true, v6: true, specs: []conf.PortSpec{{Auto: true}}}
-	n.openSpots()
-	n.setStubs([]netip.Addr{ip("127.0.0.53")})
+	n.findAutoAddrs()
+	n.setStubAddrs([]netip.Addr{ip("127.0.0.53")})
 	if got := spotsOf(n); got != "[::1]:53 [::1]:80" {
 		t.Error(got)
 	}
 	n.v4 = true
-	n.setStubs([]netip.Addr{ip("127.0.0.53")})
-	n.setStubs([]netip.Addr{ip("127.0.0.54")})
+	n.setStubAddrs([]netip.Addr{ip("127.0.0.53")})
+	n.setStubAddrs([]netip.Addr{ip("127.0.0.54")})
 	if got := spotsOf(n); got != "[::1]:53 [::1]:80 127.0.0.54:53" {
 		t.Error(got)
 	}

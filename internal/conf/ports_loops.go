@@ -1,23 +1,24 @@
 package conf
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
 
-// keepApart sees to it that no port which in, of the options -t or -u, leads to
-// is one that out, of -T or -U, has bound inside: each connection would go
-// round and round between the two until nothing is left to make one more from.
-// Ports of "all" give way to those that are named, and inherited ones to those
-// of options that were given; others are refused. "auto" sees to itself.
-// loopback tells that in leads to the loopback inside by default.
-func keepApart(in, out []PortSpec, loopback bool) error {
+// breakLoops makes sure that no port which in (-t or -u) forwards to is one that
+// out (-T or -U) listens on inside: a connection would be forwarded back and
+// forth until descriptors run out. Ports of "all" yield to explicit ones, and
+// inherited ones to those of options that were given; any other loop is an
+// error. "auto" avoids loops by itself. loopback says that in forwards to the
+// loopback inside by default.
+func breakLoops(in, out []PortSpec, loopback bool) error {
 	for i := range in {
 		for _, a := range in[i].claims() {
 			for j := range out {
 				for _, b := range out[j].claims() {
-					if r, ok := a.meets(b, loopback); ok && !giveWay(&in[i], &out[j], a, b, r) {
-						return portsf("port %d inside is where option '%s' leads to, and option '%s' leads it back to the host",
+					if r, ok := a.overlap(b, loopback); ok && !yieldPorts(&in[i], &out[j], a, b, r) {
+						return fmt.Errorf("port %d inside is where option '%s' leads to, and option '%s' leads it back to the host",
 							r.First, in[i].Text, out[j].Text)
 					}
 				}
@@ -27,7 +28,7 @@ func keepApart(in, out []PortSpec, loopback bool) error {
 	return nil
 }
 
-// claim is a rule of a specification, or what its "all" amounts to.
+// claim is a rule of a specification, or its "all" written as a rule.
 type claim struct {
 	PortRule
 	all bool
@@ -44,17 +45,18 @@ func (s *PortSpec) claims() []claim {
 	return out
 }
 
-// meets returns the ports that c leads to and o, on the other side, has bound.
-func (c claim) meets(o claim, loopback bool) (PortRange, bool) {
+// overlap returns the ports that c forwards to and o, on the other side, listens
+// on.
+func (c claim) overlap(o claim, loopback bool) (PortRange, bool) {
 	r := PortRange{max(c.ToFirst, o.First), min(c.ToLast(), o.Last)}
-	return r, r.First <= r.Last && c.lands(o, loopback)
+	return r, r.First <= r.Last && c.reaches(o, loopback)
 }
 
 var loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
-// lands tells whether a connection that c leads inside comes to where o is
-// bound there; that is to both loopback addresses if it does not say where.
-func (c claim) lands(o claim, loopback bool) bool {
+// reaches reports whether a connection that c forwards arrives at the address o
+// listens on, which is both loopback addresses unless o names one.
+func (c claim) reaches(o claim, loopback bool) bool {
 	plain := !o.Addr.IsValid() && o.Iface == ""
 	switch {
 	case c.ToAddr.IsValid() && plain:
@@ -68,25 +70,25 @@ func (c claim) lands(o claim, loopback bool) bool {
 	return !plain && !o.Addr.IsLoopback() // an address of the guest
 }
 
-// giveWay takes ports out of a or out of b, and tells whether it may.
-func giveWay(in, out *PortSpec, a, b claim, ports PortRange) bool {
+// yieldPorts removes ports from a or from b; false if neither may yield.
+func yieldPorts(in, out *PortSpec, a, b claim, ports PortRange) bool {
 	switch {
 	case b.all && !a.all:
-		out.leaveOut(b, ports)
+		out.exclude(b, ports)
 	case a.all && !b.all:
-		in.leaveOut(a, ports)
+		in.exclude(a, ports)
 	case out.Inherited:
-		out.leaveOut(b, ports)
+		out.exclude(b, ports)
 	case in.Inherited: // untranslated: it leads to the ports that it is bound to
-		in.leaveOut(a, ports)
+		in.exclude(a, ports)
 	default:
 		return false
 	}
 	return true
 }
 
-// leaveOut takes ports out of s: of what its "all" stands for, or of its rules.
-func (s *PortSpec) leaveOut(c claim, ports PortRange) {
+// exclude removes ports from the claim c of s: from its "all", or from its rules.
+func (s *PortSpec) exclude(c claim, ports PortRange) {
 	if c.all {
 		s.Exclude = mergeRanges(append(slices.Clone(s.Exclude), ports))
 		return

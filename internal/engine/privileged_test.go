@@ -18,21 +18,21 @@ func TestLowPortsLeftOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	links.Inside(t, func() {
-		b := lowBinder{conf: c, last: 1023, tcp: true, room: 5}
+		b := privilegedBinder{conf: c, last: 1023, tcp: true, maxAll: 5}
 		b.bindAll(&c.Forward.TCPIn[0])
-		if len(b.out) != 5 {
-			t.Errorf("the launcher bound %d ports, want 5", len(b.out))
+		if len(b.sockets) != 5 {
+			t.Errorf("the launcher bound %d ports, want 5", len(b.sockets))
 		}
-		n := lane{low: b.out}
+		n := lane{privileged: b.sockets}
 		for range 3 {
-			p := n.low[0]
-			fd, ok := n.takeLow(conf.PortRule{}, p.Port)
+			p := n.privileged[0]
+			fd, ok := n.takePrivileged(conf.PortRule{}, p.Port)
 			if !ok {
 				t.Errorf("port %d is not found", p.Port)
 			}
 			defer syscall.Close(fd)
 		}
-		n.closeLow()
+		n.closePrivileged()
 		for port := 1; port <= 6; port++ {
 			l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
 			if free := err == nil; free != (port > 3) {

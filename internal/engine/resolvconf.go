@@ -10,16 +10,16 @@ import (
 	"penne/internal/conf"
 )
 
-// resolver is what resolv.conf(5) says of name servers and search domains.
-type resolver struct {
+// resolvConf is the content of resolv.conf(5).
+type resolvConf struct {
 	Servers []netip.Addr // loopback ones included, zones dropped
 	Search  []string
 }
 
-// readResolver reads resolv.conf text. Lines that make no sense are skipped, as
-// the C library does.
-func readResolver(r io.Reader) resolver {
-	var out resolver
+// parseResolvConf parses resolv.conf(5). Malformed lines are skipped, as the C
+// library does.
+func parseResolvConf(r io.Reader) resolvConf {
+	var out resolvConf
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
@@ -44,7 +44,7 @@ func readResolver(r io.Reader) resolver {
 }
 
 // first is the first server of a family, invalid if there is none.
-func (r *resolver) first(v4 bool) netip.Addr {
+func (r *resolvConf) first(v4 bool) netip.Addr {
 	for _, a := range r.Servers {
 		if a.Is4() == v4 {
 			return a
@@ -53,7 +53,7 @@ func (r *resolver) first(v4 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// equal tells whether both say the same.
-func (r *resolver) equal(o *resolver) bool {
+// equal reports whether both have the same content.
+func (r *resolvConf) equal(o *resolvConf) bool {
 	return slices.Equal(r.Servers, o.Servers) && slices.Equal(r.Search, o.Search)
 }
