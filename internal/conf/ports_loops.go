@@ -62,8 +62,8 @@ func (c claim) reaches(o claim, loopback bool) bool {
 	case c.ToAddr.IsValid() && plain:
 		return slices.Contains(loopbacks, c.ToAddr)
 	case c.ToAddr.IsValid():
-		any := !o.Addr.IsValid() || o.Addr.IsUnspecified() && sameFamily(o.Addr, c.ToAddr)
-		return o.Addr == c.ToAddr || any && c.ToAddr.IsLoopback()
+		anyAddr := !o.Addr.IsValid() || o.Addr.IsUnspecified() && sameFamily(o.Addr, c.ToAddr)
+		return o.Addr == c.ToAddr || anyAddr && c.ToAddr.IsLoopback()
 	case loopback:
 		return !o.Addr.IsValid() || o.Addr.IsUnspecified() || slices.Contains(loopbacks, o.Addr)
 	}

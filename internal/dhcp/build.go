@@ -237,14 +237,14 @@ func (o *options) fqdn(name string, q *request) {
 
 // search writes as many domains as fit, into one or more options (RFC 3396).
 func (o *options) search(domains []string) {
-	any := false
+	started := false
 	for _, d := range domains {
 		n, ok := wire.NameLen(d)
 		if heads := 2 * (n/255 + 2); !ok || len(o.b)+n+heads > o.limit {
 			continue
 		}
-		if !any {
-			any = o.add(optSearch, 0) != nil
+		if !started {
+			started = o.add(optSearch, 0) != nil
 		}
 		o.appendName(d)
 	}

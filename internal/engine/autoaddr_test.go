@@ -10,8 +10,8 @@ import (
 	"penne/internal/portscan"
 )
 
-// spotsOf are the addresses at which a lane inside would bind ports 53 and 80, were both bound on the host.
-func spotsOf(n *lane) string {
+// autoPortsOf are the addresses at which a lane inside would bind ports 53 and 80, were both bound on the host.
+func autoPortsOf(n *lane) string {
 	var want portscan.Ports
 	want.Add(portDNS)
 	want.Add(80)
@@ -53,7 +53,7 @@ func TestStubs(t *testing.T) {
 		n.setStubAddrs(servers)
 		before := slices.Clone(n.autoAddrs)
 		n.setStubAddrs(servers)
-		if got := spotsOf(n); got != c.want || !slices.Equal(before, n.autoAddrs) {
+		if got := autoPortsOf(n); got != c.want || !slices.Equal(before, n.autoAddrs) {
 			t.Errorf("-U %s with %s: %s, want %s", c.spec, c.servers, got, c.want)
 		}
 	}
@@ -63,13 +63,13 @@ func TestStubsOfAFamilyThatIsOff(t *testing.T) {
 	n := &lane{inside: true, v6: true, specs: []conf.PortSpec{{Auto: true}}}
 	n.findAutoAddrs()
 	n.setStubAddrs([]netip.Addr{ip("127.0.0.53")})
-	if got := spotsOf(n); got != "[::1]:53 [::1]:80" {
+	if got := autoPortsOf(n); got != "[::1]:53 [::1]:80" {
 		t.Error(got)
 	}
 	n.v4 = true
 	n.setStubAddrs([]netip.Addr{ip("127.0.0.53")})
 	n.setStubAddrs([]netip.Addr{ip("127.0.0.54")})
-	if got := spotsOf(n); got != "[::1]:53 [::1]:80 127.0.0.54:53" {
+	if got := autoPortsOf(n); got != "[::1]:53 [::1]:80 127.0.0.54:53" {
 		t.Error(got)
 	}
 }

@@ -166,19 +166,19 @@ func (f *resolvFile) dir(name string) (heldDir, error) {
 	if f.sealed {
 		return heldDir{}, errOutOfReach
 	}
-	real, err := filepath.EvalSymlinks(name)
+	target, err := filepath.EvalSymlinks(name)
 	if err != nil {
 		return heldDir{}, err
 	}
-	root, err := os.OpenRoot(real)
+	root, err := os.OpenRoot(target)
 	if err != nil {
 		return heldDir{}, err
 	}
-	d := heldDir{root, real}
-	f.dirs[name], f.dirs[real] = d, d
+	d := heldDir{root, target}
+	f.dirs[name], f.dirs[target] = d, d
 	if f.watches != nil {
 		// Without the watch, changes are not noticed.
-		_, _ = sys.WatchNames(f.watches.FD(), real)
+		_, _ = sys.WatchNames(f.watches.FD(), target)
 	}
 	return d, nil
 }
