@@ -10,8 +10,8 @@ import (
 	"penne/shard/flow"
 )
 
-// maxFaults bounds the errors that one call takes from a socket's queue; what
-// is left is reported again.
+// maxFaults bounds the errors that one call takes from a socket's queue; EPOLLERR
+// stays for the others.
 const maxFaults = 32
 
 // tooLong tells the guest that its datagram f is longer than the path's MTU.
@@ -21,12 +21,12 @@ func (u *UDP) tooLong(r *record, f *ring.Frame) {
 	}
 }
 
-// report passes the errors that wait on the flow at slot on to the guest.
+// report sends the guest the ICMP errors in the error queue of the flow at slot.
 func (u *UDP) report(slot int32) {
 	r, key := &u.rec[slot], u.table.Key(slot)
 	for range maxFaults {
 		if !u.faults.Next(r.fd, &u.fault) {
-			sys.SocketError(r.fd) // one without an entry in the queue
+			sys.SocketError(r.fd) // clears an error that is not in the queue
 			return
 		}
 		m := &u.notice
@@ -38,8 +38,8 @@ func (u *UDP) report(slot int32) {
 	}
 }
 
-// requote rebuilds the start of the guest's datagram with the given payload, or
-// what is known of it. Its true length and checksum are not known.
+// requote rebuilds the start of the guest's datagram from payload, as much of it as
+// the error queue has. Its true length and checksum are not known.
 func (u *UDP) requote(key *flow.Key, payload []byte) []byte {
 	b := u.quote[:]
 	n := min(len(payload), len(b)-wire.IPv6Len-wire.UDPLen)

@@ -11,17 +11,17 @@ import (
 // fragLen is the length of the IPv6 fragment header (RFC 8200 section 4.5).
 const fragLen = 8
 
-// apart sends the run of n octets, datagrams of segment octets each, in the
-// frame of the i-th message in pieces: superpackets that IP can carry, or
-// fragments where a datagram is longer than the guest's MTU.
+// sendPieces sends the run of n octets, datagrams of segment octets each, that is in
+// the frame of the i-th message: as several superpackets where one would be longer
+// than an IP packet, or in fragments where a datagram is longer than the guest's MTU.
 //
-// No payload is copied. The pieces go out one by one, in order, so that the
-// headers of one may be written over the end of the one before, which has left.
-func (u *UDP) apart(h *header, i, n, segment int) {
+// No payload is copied. The pieces are sent one at a time, since the headers of each
+// overwrite the end of the one before.
+func (u *UDP) sendPieces(h *header, i, n, segment int) {
 	out := u.env.Out
-	u.moved += out.Size() - out.Room() // Flush puts the committed frames ahead
+	u.shift += out.Size() - out.Room() // Flush puts the committed frames ahead
 	out.Flush()
-	out.Swap(0, i+u.moved)
+	out.Swap(0, i+u.shift)
 	f := out.Peek(0)
 
 	ip := h.ipLen() + wire.UDPLen
@@ -65,7 +65,7 @@ func (u *UDP) fragment(h *header, f *ring.Frame, off, n int) {
 	}
 }
 
-// sumWhole writes the UDP header of the datagram data, with its checksum.
+// sumWhole writes the UDP header of the datagram data, with a full checksum.
 func (h *header) sumWhole(data []byte) {
 	l4 := int(h.len) - wire.UDPLen
 	copy(data, h.b[l4:l4+4])
@@ -74,7 +74,7 @@ func (h *header) sumWhole(data []byte) {
 	binary.BigEndian.PutUint16(data[6:], csum.FinishUDP(sum))
 }
 
-// fragmentOf says which part of a datagram a fragment carries.
+// fragmentOf is the part of a datagram that a fragment carries.
 type fragmentOf struct {
 	id       uint32
 	at, size int // octets of the IP payload; at is a multiple of 8

@@ -110,12 +110,12 @@ func (s side) datagram(from, to uint16, payload []byte) *guest.Datagram {
 func (r *rig) widen() {
 	r.t.Helper()
 	fd := r.u.rec[0].fd
-	if syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, wideBuffer) == nil {
+	if syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, largeBuffer) == nil {
 		return
 	}
-	sys.SetReceiveBuffer(fd, wideBuffer)
-	if n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF); err != nil || n < 2*wideBuffer {
-		r.t.Skipf("a receive buffer of %d octets takes CAP_NET_ADMIN here: %d, %v", wideBuffer, n/2, err)
+	sys.SetReceiveBuffer(fd, largeBuffer)
+	if n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF); err != nil || n < 2*largeBuffer {
+		r.t.Skipf("a receive buffer of %d octets takes CAP_NET_ADMIN here: %d, %v", largeBuffer, n/2, err)
 	}
 }
 

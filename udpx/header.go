@@ -9,9 +9,8 @@ import (
 	"penne/shard/flow"
 )
 
-// header is what stands before the payload of a flow's datagrams to the guest,
-// generated once; put only writes lengths, sums and the guest's Ethernet
-// address.
+// header is the headers of a flow's datagrams to the guest, built once; put only
+// writes lengths, checksums and the guest's Ethernet address.
 type header struct {
 	b      [wire.EthLen + wire.IPv6Len + wire.UDPLen]byte
 	len    uint8  // of b, in octets: 42 or 62
@@ -20,7 +19,7 @@ type header struct {
 	pseudo uint32 // partial sum of the pseudo-header with a length of 0
 }
 
-// fill generates the headers of what goes from key's remote to its guest.
+// fill builds the headers from key's remote to its guest.
 func (h *header) fill(our *wire.MAC, key *flow.Key) {
 	src, dst := &key.Remote, &key.Guest
 	wire.PutEth(h.b[:], &wire.Broadcast, our, src.EtherType())
@@ -39,9 +38,9 @@ func (h *header) fill(our *wire.MAC, key *flow.Key) {
 // ipLen is the length of the IP header, in octets.
 func (h *header) ipLen() int { return int(h.len) - wire.EthLen - wire.UDPLen }
 
-// put makes f the frame of the n octets that lie at offset off of its payload
-// area. With segment below n it is a superpacket of datagrams of that length;
-// the sum over the payload is left to the receiver.
+// put makes f the frame of the n octets at offset off of its payload area: a
+// superpacket of datagrams of segment octets if that is less than n. The UDP checksum
+// is partial.
 func (h *header) put(f *ring.Frame, mac *wire.MAC, off, n, segment int) {
 	hdr, l4 := int(h.len), int(h.len)-wire.UDPLen
 	f.SetBounds(ring.PayloadOffset+off-hdr, hdr+n)
@@ -57,7 +56,7 @@ func (h *header) put(f *ring.Frame, mac *wire.MAC, off, n, segment int) {
 	}
 }
 
-// length writes the IP length of a packet with n octets behind its IP header
+// length writes the IP header's length, and checksum, for n octets behind that header
 // into the headers b.
 func (h *header) length(b []byte, n int) {
 	if h.v6 {

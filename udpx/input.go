@@ -10,7 +10,7 @@ import (
 
 // Input takes UDP frames of the guest that wire.Parse found whole, at most
 // ring.BatchSize of them, and sends their datagrams. The frames become the
-// UDP's: all are back in the pool, or with another shard, when it returns.
+// UDP's: when it returns, all are back in the pool or with another shard.
 func (u *UDP) Input(frames []*ring.Frame) {
 	for _, f := range frames {
 		if slot := u.find(f); slot >= 0 {
@@ -39,7 +39,7 @@ func (u *UDP) queue(slot int32, f *ring.Frame) {
 	r.tail = f
 }
 
-// touch notes a burst in one direction.
+// touch notes a burst in one direction, which bursts counts.
 func (u *UDP) touch(r *record, bursts *uint8) {
 	r.last = u.env.Now
 	if *bursts < 255 {
@@ -47,8 +47,8 @@ func (u *UDP) touch(r *record, bursts *uint8) {
 	}
 }
 
-// find returns the slot of f's flow, made if need be; -1 means that f is no
-// longer the caller's.
+// find returns the slot of f's flow, which it makes if need be; -1 means that f is
+// no longer the caller's.
 func (u *UDP) find(f *ring.Frame) int32 {
 	if size := superSize(f); size != 0 && f.H.PayloadLen/size > maxPieces {
 		u.refuse(f, stats.Malformed)
@@ -61,7 +61,7 @@ func (u *UDP) find(f *ring.Frame) int32 {
 	hash := u.table.Hash(&key)
 	slot := u.table.Find(&key, hash)
 	if slot < 0 {
-		if slot = u.seek(f, &key, hash); slot < 0 {
+		if slot = u.findOrOpen(f, &key, hash); slot < 0 {
 			return -1
 		}
 	}
@@ -69,16 +69,17 @@ func (u *UDP) find(f *ring.Frame) int32 {
 	return slot
 }
 
-// seek finds f's flow elsewhere, or makes it.
-func (u *UDP) seek(f *ring.Frame, key *flow.Key, hash uint64) int32 {
+// findOrOpen hands f to the shard that has its flow and returns -1; or returns the
+// flow that f answers from another address; or makes one.
+func (u *UDP) findOrOpen(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 	if u.env.HandToOwner(f, hash) {
 		return -1
 	}
-	asked, askedHash := u.question(key)
-	if slot := u.asked.find(&asked, askedHash); slot >= 0 {
+	anyKey, anyHash := u.anyAddrKey(key)
+	if slot := u.anyAddr.find(&anyKey, anyHash); slot >= 0 {
 		return slot
 	}
-	if u.env.HandToOwner(f, askedHash) {
+	if u.env.HandToOwner(f, anyHash) {
 		return -1
 	}
 	return u.open(f, key, hash)
@@ -120,8 +121,8 @@ func (u *UDP) refuse(f *ring.Frame, why stats.Reason) {
 	u.env.Pool.Put(f)
 }
 
-// route says where datagrams of a flow go on the host, or why nowhere;
-// NumReasons stands for no reason.
+// route is the address that a flow's datagrams are sent to, or the reason to drop
+// them; NumReasons is none.
 func (u *UDP) route(key *flow.Key) (to wire.Addr, why stats.Reason) {
 	rules := u.env.Rules
 	switch {
@@ -139,7 +140,7 @@ func (u *UDP) route(key *flow.Key) (to wire.Addr, why stats.Reason) {
 	return to, stats.NumReasons
 }
 
-// reasonOf says as what a socket's refusal is counted.
+// reasonOf is the drop reason for a socket's errno.
 func reasonOf(errno sys.Errno) stats.Reason {
 	switch errno {
 	case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM, sys.EADDRINUSE:
@@ -156,7 +157,7 @@ type local struct {
 	port   uint16
 	scope  uint32
 	device string
-	// refused is set when no other socket may be bound there.
+	// refused is set when a flow's socket could not be bound there.
 	refused bool
 }
 
@@ -174,7 +175,7 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 		sys.V6Only(fd)
 	}
 	sys.QueueErrors(fd, v6)
-	sys.SetReceiveBuffer(fd, wideBuffer)
+	sys.SetReceiveBuffer(fd, largeBuffer)
 	if u.gro {
 		sys.GroDatagrams(fd)
 	}
@@ -236,7 +237,7 @@ func (u *UDP) sameHostPeer(key *flow.Key, peer *wire.Addr) bool {
 	return false
 }
 
-// begin completes a flow whose socket is connected.
+// begin completes the record of a flow that has its socket.
 func (u *UDP) begin(slot int32) {
 	r, key := &u.rec[slot], u.table.Key(slot)
 	r.last, r.segMax, r.want = u.env.Now, 65535, firstWant
@@ -246,7 +247,7 @@ func (u *UDP) begin(slot int32) {
 	u.env.Count.UDPFlows = uint64(u.table.Len())
 }
 
-// abandon undoes a flow whose socket could not be made.
+// abandon removes a flow whose socket could not be made.
 func (u *UDP) abandon(r *record, slot int32) {
 	if r.fd >= 0 {
 		sys.Close(r.fd)

@@ -17,35 +17,34 @@ type Listener struct {
 	Guest wire.Addr
 	// Device is the interface the socket is bound to, if any.
 	Device string
-	// Local, if set, is given each row of datagrams that came, before
-	// anything is done with it: the first n messages of in. It sends on what
-	// bypasses the tap and says which messages those were, the i-th being
-	// bit i.
+	// Local, if set, gets each received row first: n messages in in. It
+	// forwards those that bypass the tap, and returns which they were: bit i
+	// is the i-th message.
 	Local func(in *sys.RecvRow, n int) (taken uint64)
 }
 
-// listener is one listening socket. Its place in UDP.listeners is its token's
-// slot; places are used again, under the next generation.
+// listener is one listening socket. Its id is its index in UDP.listeners and the
+// slot of its token; ids are used again, with the next generation.
 type listener struct {
 	Listener
-	fd   int // -1: free place
+	fd   int // -1: unused
 	id   int32
 	gen  uint32
 	port uint16
 	addr wire.Addr // unspecified for a wildcard
 	v6   bool
 	dual bool // an IPv6 socket that serves IPv4 as well
-	// alone tells that no other socket may have the port: flows then share
-	// this one, and sharing is how many do.
-	alone   bool
-	sharing int32
+	// exclusive: no other socket may be bound to the port, so flows share
+	// this one. sharers is how many do.
+	exclusive bool
+	sharers   int32
 }
 
 // Listen serves the bound UDP socket fd until Unlisten(id). The descriptor stays
 // the caller's. One shard serves a socket (for the order of datagrams: see
 // package relay); the shards may have one each of a SO_REUSEPORT group. A socket
-// that is bound with SO_REUSEADDR may join flows that the guest has on the port
-// already.
+// bound with SO_REUSEADDR may have a port that flows of the guest have already
+// (see Ports.Holds).
 func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 	n := listener{Listener: l, fd: fd}
 	if err := n.describe(); err != nil {
@@ -56,15 +55,15 @@ func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 			return 0, fmt.Errorf("prepare listening socket: %w", errno)
 		}
 	}
-	sys.SetReceiveBuffer(fd, wideBuffer)
+	sys.SetReceiveBuffer(fd, largeBuffer)
 	if u.gro {
 		sys.GroDatagrams(fd)
 	}
-	id = u.place()
+	id = u.newListenerID()
 	n.id, n.gen = id, u.listeners[id].gen
 	tok := flow.NewToken(flow.KindListenUDP, n.gen, id)
 	if errno := u.env.Epoll.Add(fd, sys.EPOLLIN, uint64(tok)); errno != 0 {
-		u.vacant = append(u.vacant, id)
+		u.freeIDs = append(u.freeIDs, id)
 		return 0, fmt.Errorf("watch listening socket: %w", errno)
 	}
 	u.listeners[id] = n
@@ -96,32 +95,32 @@ func (n *listener) each(fn func(v6 bool)) {
 	}
 }
 
-// place is a free place for a listener.
-func (u *UDP) place() int32 {
-	if n := len(u.vacant); n > 0 {
-		id := u.vacant[n-1]
-		u.vacant = u.vacant[:n-1]
+// newListenerID is a free index into listeners.
+func (u *UDP) newListenerID() int32 {
+	if n := len(u.freeIDs); n > 0 {
+		id := u.freeIDs[n-1]
+		u.freeIDs = u.freeIDs[:n-1]
 		return id
 	}
 	u.listeners = append(u.listeners, listener{fd: -1})
 	return int32(len(u.listeners) - 1)
 }
 
-// Unlisten ends what Listen began, before the caller closes the descriptor.
-// Flows that came by it go on, but for those that send through its socket.
+// Unlisten ends what Listen began; call it before closing the descriptor. Flows
+// that it made go on, except those that share its socket.
 func (u *UDP) Unlisten(id int32) {
 	if id < 0 || int(id) >= len(u.listeners) || u.listeners[id].fd < 0 {
 		return
 	}
 	n := &u.listeners[id]
-	u.evict(id)
+	u.dropSharers(id)
 	u.env.Epoll.Del(n.fd)
 	n.each(func(v6 bool) { u.ports.unforward(v6, n.port) })
 	*n = listener{fd: -1, gen: n.gen + 1}
-	u.vacant = append(u.vacant, id)
+	u.freeIDs = append(u.freeIDs, id)
 }
 
-// listenerOn finds the listener that serves a host port.
+// listenerOn finds a listener on the host port, or nil.
 func (u *UDP) listenerOn(port uint16, v6 bool) *listener {
 	for i := range u.listeners {
 		n := &u.listeners[i]
@@ -132,8 +131,8 @@ func (u *UDP) listenerOn(port uint16, v6 bool) *listener {
 	return nil
 }
 
-// accept takes datagrams that came to a listener.
-func (u *UDP) accept(tok flow.Token, bits uint32) {
+// listenerEvent receives the datagrams that wait at a listener.
+func (u *UDP) listenerEvent(tok flow.Token, bits uint32) {
 	id := tok.Slot()
 	if int(id) >= len(u.listeners) || u.listeners[id].fd < 0 || u.listeners[id].gen&0xffffff != tok.Gen() {
 		return
@@ -143,13 +142,13 @@ func (u *UDP) accept(tok flow.Token, bits uint32) {
 		sys.SocketError(l.fd)
 	}
 	for range maxRounds {
-		asked := u.room(recvRow)
+		asked := u.prepareRow(recvRow)
 		n, errno := u.recv.Recv(l.fd, asked)
 		if errno != 0 {
 			return
 		}
 		u.guest = u.env.Guest.MAC()
-		u.heard.slot = -1
+		u.lastInbound.slot = -1
 		taken := uint64(0)
 		if l.Local != nil {
 			taken = l.Local(u.recv, n)
@@ -166,8 +165,8 @@ func (u *UDP) accept(tok flow.Token, bits uint32) {
 	}
 }
 
-// inbound gives the i-th message of the receive row, which came to listener l, to
-// the guest, making its flow if there is none.
+// inbound sends the i-th message of the receive row, which came to l, to the guest,
+// and makes its flow if there is none.
 func (u *UDP) inbound(l *listener, i int) {
 	ip, port, scope, ok := u.recv.From(i).Inet()
 	peer := wire.Addr(ip)
@@ -179,33 +178,32 @@ func (u *UDP) inbound(l *listener, i int) {
 		u.env.Count.Drop(stats.TooLong)
 		return
 	}
-	slot := u.heard.slot
-	if slot < 0 || u.heard.peer != peer || u.heard.port != port {
+	slot := u.lastInbound.slot
+	if slot < 0 || u.lastInbound.peer != peer || u.lastInbound.port != port {
 		at := u.localOf(l, i, scope)
 		if slot = u.inboundFlow(l, &peer, port, &at); slot == refusedFlow {
 			return
 		}
 	}
-	if slot == foreignFlow {
+	if slot == otherShardsFlow {
 		u.emit(&u.scratch, i)
 		return
 	}
-	u.heard = heard{peer, port, slot}
+	u.lastInbound = inboundCache{peer, port, slot}
 	r := &u.rec[slot]
 	u.touch(r, &r.fromHost)
 	u.emit(&r.hdr, i)
 }
 
-// heard is the flow of the last datagram that a listener got in this row: they
-// come in runs.
-type heard struct {
+// inboundCache is the flow of the last datagram that a listener got in this row.
+type inboundCache struct {
 	peer wire.Addr
 	port uint16
 	slot int32 // -1: none
 }
 
-// inboundFlow finds or makes the flow of a datagram from peer that came to l
-// at at. Of one that is another shard's it leaves the headers in u.scratch.
+// inboundFlow finds or makes the flow of a datagram from peer that came to l at at.
+// If the flow is another shard's, it fills u.scratch with the headers.
 func (u *UDP) inboundFlow(l *listener, peer *wire.Addr, port uint16, at *local) int32 {
 	key, ok := u.inboundKey(l, peer, port)
 	if !ok {
@@ -215,19 +213,19 @@ func (u *UDP) inboundFlow(l *listener, peer *wire.Addr, port uint16, at *local) 
 	hash := u.table.Hash(&key)
 	slot := u.table.Find(&key, hash)
 	if slot < 0 && l.Guest.IsZero() {
-		slot = u.begun(l, &key)
+		slot = u.findAnyAddr(l, &key)
 	}
 	if slot >= 0 && u.rec[slot].peer != *peer {
-		// Two peers that the guest cannot tell apart: its answers could not
-		// be told apart either.
+		// Two peers with one address in the guest's eyes: nobody could tell
+		// which of them an answer is for.
 		u.env.Count.Drop(stats.BadSource)
 		return refusedFlow
 	}
 	if slot < 0 {
 		slot = u.admit(l, &key, hash, peer, at)
 	}
-	if slot == foreignFlow {
-		u.finish() // what has scratch's present headers
+	if slot == otherShardsFlow {
+		u.finish() // the run that uses the headers in scratch
 		u.scratch.fill(&u.env.Rules.OurMAC, &key)
 	}
 	return slot
@@ -236,12 +234,12 @@ func (u *UDP) inboundFlow(l *listener, peer *wire.Addr, port uint16, at *local) 
 // Results of admit that are not slots.
 const (
 	refusedFlow = -1
-	// foreignFlow tells that another shard has just made the flow: this
-	// datagram needs no more than headers.
-	foreignFlow = -2
+	// otherShardsFlow: another shard has just made the flow. This shard only
+	// delivers the datagram.
+	otherShardsFlow = -2
 )
 
-// inboundKey is the flow that a datagram from peer to l belongs to.
+// inboundKey is the key of a datagram from peer to l; false if the rules give none.
 func (u *UDP) inboundKey(l *listener, peer *wire.Addr, port uint16) (key flow.Key, ok bool) {
 	from, ok := u.env.Rules.ToGuest(peer, u.env.Guest)
 	if !ok || u.env.Rules.NoUDP || port == 0 {
@@ -259,7 +257,7 @@ func (u *UDP) inboundKey(l *listener, peer *wire.Addr, port uint16) (key flow.Ke
 	}, true
 }
 
-// localOf is the address and port the i-th message came to on l.
+// localOf is the address and port of l that the i-th message came to.
 func (u *UDP) localOf(l *listener, i int, scope uint32) local {
 	at := local{addr: l.addr, port: l.port, device: l.Device}
 	if ip, ok := u.recv.Local(i); ok {
@@ -269,10 +267,10 @@ func (u *UDP) localOf(l *listener, i int, scope uint32) local {
 	return at
 }
 
-// admit makes the flow of a peer that a listener heard of at at.
+// admit makes the flow of a new peer, whose first datagram came to l at at.
 func (u *UDP) admit(l *listener, key *flow.Key, hash uint64, peer *wire.Addr, at *local) int32 {
 	if !u.env.Claim(nil, hash) {
-		return foreignFlow
+		return otherShardsFlow
 	}
 	slot := u.table.Insert(key, hash)
 	if slot < 0 {
@@ -291,12 +289,12 @@ func (u *UDP) admit(l *listener, key *flow.Key, hash uint64, peer *wire.Addr, at
 		return refusedFlow
 	}
 	u.begin(slot)
-	u.noteQuestion(slot)
+	u.indexAnyAddr(slot)
 	return slot
 }
 
-// bindAt binds the socket of a flow that starts on the host to where its first
-// datagram came to, together with the listener.
+// bindAt binds the socket of a flow that starts on the host to at, the local address
+// of its first datagram, which it shares with the listener.
 func (u *UDP) bindAt(r *record, key *flow.Key, at *local) sys.Errno {
 	sys.ReuseAddress(r.fd, true)
 	r.hostPort = at.port

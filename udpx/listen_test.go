@@ -48,11 +48,13 @@ func to(ip string, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(ip), port)
 }
 
-// binds are where a listener may be bound, and how a peer reaches it.
-var binds = []struct {
+// bind is where a listener is bound, and how a peer reaches it.
+type bind struct {
 	name, listen, dial string
 	s                  side
-}{
+}
+
+var binds = []bind{
 	{"v4", "127.0.0.1", "127.0.0.1", v4},
 	{"v4 wildcard", "0.0.0.0", "127.0.0.9", v4},
 	{"v6", "::1", "::1", v6},
@@ -60,29 +62,35 @@ var binds = []struct {
 	{"v4 on dual-stack wildcard", "::", "127.0.0.9", v4},
 }
 
+// TestInbound has two peers talk to the guest, whose answers leave from the address
+// that they wrote to: flows with sockets of their own, and such as share the
+// listener's.
 func TestInbound(t *testing.T) {
 	for _, c := range binds {
-		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t)
-			fd, port := bound(t, c.listen)
-			r.listen(fd, Listener{GuestPort: 53})
-			peer := newServer(t, c.s)
-			d := c.s.datagram(53, peer.port(), nil) // the flow, seen from the guest
-			for i, payload := range [][]byte{[]byte("query"), []byte("again"), pattern(1, 3000)} {
-				peer.reply(payload, to(c.dial, port))
-				o := r.in()
-				r.check(&o, back(d, payload))
-				d.Payload = pattern(i, 20+i)
-				r.out(d)
-				if from := peer.expect(d.Payload); from != to(c.dial, port) {
-					t.Errorf("answer comes from %v, want %v", from, to(c.dial, port))
-				}
-			}
-			if r.u.Len() != 1 {
-				t.Errorf("%d flows, want 1", r.u.Len())
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { inbound(t, c, (*rig).listen, 0) })
+		t.Run(c.name+" exclusive", func(t *testing.T) { inbound(t, c, (*rig).listenExclusive, 2) })
 	}
+}
+
+func inbound(t *testing.T, c bind, listen func(*rig, int, Listener) int32, sharers int32) {
+	r := newRig(t)
+	fd, port := bound(t, c.listen)
+	id := listen(r, fd, Listener{GuestPort: 53})
+	peers := []*server{newServer(t, c.s), newServer(t, c.s)}
+	for i := range 4 {
+		for _, peer := range peers {
+			d := c.s.datagram(53, peer.port(), nil) // the flow, seen from the guest
+			peer.reply(pattern(i, 1000*i), to(c.dial, port))
+			o := r.in()
+			r.check(&o, back(d, pattern(i, 1000*i)))
+			d.Payload = pattern(i, 20+i)
+			r.out(d)
+			if from := peer.expect(d.Payload); from != to(c.dial, port) {
+				t.Errorf("answer comes from %v, want %v", from, to(c.dial, port))
+			}
+		}
+	}
+	r.wantFlows(id, 2, sharers)
 }
 
 func TestInboundPeersAreKeptApart(t *testing.T) {

@@ -8,30 +8,29 @@ import (
 	"penne/internal/wire"
 )
 
-// Ports says which port of the host each of the guest's ports has, for both
-// families. It is shared by all shards, and touched when a flow is made and
-// when it ends, never for a datagram.
+// Ports maps the guest's ports to ports of the host, in both families. All shards
+// share it; it is used when a flow is made and when it ends, not for datagrams.
 //
-// One guest port has one host port whatever the destination, since NAT
-// traversal depends on it: its own number where that is free, else one of a few
-// candidates that its number and address determine, so that every shard looks
-// for the port in the same places and no table of substitutes is needed. One
-// host port serves one guest address and port only, else two flows to the same
-// peer would have the same addresses and ports on the host.
+// A guest port has one host port whatever the destination, as NAT traversal needs
+// (endpoint-independent mapping, RFC 4787): the same number where that is free,
+// else one of a few candidates, which are a function of the guest's address and
+// port, so that every shard tries the same ones and no table is needed. A host port
+// serves only one guest address and port, else two flows to the same peer would
+// have the same addresses and ports on the host.
 //
-// The first socket of a port is bound without SO_REUSEADDR, so that the port is
-// shared with no other program, and the option is set afterwards, so that the
-// sockets of further flows can join it.
+// The first socket of a port is bound without SO_REUSEADDR, so that no other program
+// shares the port; the option is set afterwards, so that further flows can bind to
+// it.
 type Ports struct {
 	// claim is, by family and host port: lock bit, number of flows, and the
-	// tag of the guest's address and port (see tagOf). A megabyte of address
-	// space, of which ports that are used touch a page each.
+	// tag of the guest's address and port (see tagOf). It is a megabyte, of
+	// which only pages in use are resident.
 	claim [2][1 << 16]atomic.Uint64
 	// listen is, by family and host port, the number of listeners and the
 	// guest's port they forward to.
 	listen [2][1 << 16]atomic.Uint32
-	// moved counts the claims of ports other than the guest's own number.
-	moved atomic.Int64
+	// substituted counts the claims of ports other than the guest's own number.
+	substituted atomic.Int64
 }
 
 const (
@@ -53,11 +52,11 @@ func family(v6 bool) int {
 	return 0
 }
 
-// tagOf stands for an address and port of the guest, whose hash is given: the
-// port is in the low half.
+// tagOf is the tag of an address and port of the guest: 16 bits of their hash, then
+// the port.
 func tagOf(hash uint64, guest uint16) uint32 { return uint32(hash)<<16 | uint32(guest) }
 
-// binding is a wish for a host port.
+// binding is a socket to be bound to the host port of a guest port.
 type binding struct {
 	fd    int
 	addr  wire.Addr // local address, unspecified for any
@@ -65,15 +64,15 @@ type binding struct {
 	guest uint16 // the guest's port
 	tag   uint32 // see tagOf
 	v6    bool
-	// reuse tells that SO_REUSEADDR is set on fd.
+	// reuse: SO_REUSEADDR is set on fd.
 	reuse bool
 }
 
-// bind binds b.fd to the host port of b's guest port and claims it. The port is
-// 0, and nothing is claimed, if all candidates are taken: the kernel has then
-// chosen one for this flow alone.
+// bind binds b.fd to the host port of b's guest port, claims that and returns it. If
+// all candidates are taken, the kernel chooses a port for this flow alone; then port
+// is 0, and nothing is claimed.
 func (p *Ports) bind(b *binding) (port uint16, errno sys.Errno) {
-	if p.moved.Load() != 0 {
+	if p.substituted.Load() != 0 {
 		for i := range candidates {
 			if h := b.candidate(i); p.holds(b, h) {
 				if errno = p.try(b, h); errno == 0 {
@@ -98,7 +97,7 @@ func (p *Ports) bind(b *binding) (port uint16, errno sys.Errno) {
 	return 0, b.bind(0)
 }
 
-// candidate is the i-th place to look for b's host port.
+// candidate is the i-th candidate for b's host port.
 func (b *binding) candidate(i int) uint16 {
 	if i == 0 {
 		return b.guest
@@ -113,7 +112,7 @@ func (b *binding) bind(port uint16) sys.Errno {
 	return sys.Bind(b.fd, &sa)
 }
 
-// share sets SO_REUSEADDR to on.
+// share turns SO_REUSEADDR on or off.
 func (b *binding) share(on bool) {
 	if b.reuse != on {
 		sys.ReuseAddress(b.fd, on)
@@ -127,7 +126,7 @@ func (p *Ports) holds(b *binding, h uint16) bool {
 	return w >= portOne && uint32(w) == b.tag
 }
 
-// try binds to h if b's guest port may have it.
+// try binds to h, and claims it, if b's guest port may have it.
 func (p *Ports) try(b *binding, h uint16) sys.Errno {
 	fam := family(b.v6)
 	listen := p.listen[fam][h].Load()
@@ -139,14 +138,15 @@ func (p *Ports) try(b *binding, h uint16) sys.Errno {
 	if errno == 0 {
 		w = (w+portOne)>>32<<32 | uint64(b.tag)
 		if h != b.guest {
-			p.moved.Add(1)
+			p.substituted.Add(1)
 		}
 	}
 	p.claim[fam][h].Store(w)
 	return errno
 }
 
-// join binds to h, whose claim is w, alone or together with its other flows.
+// join binds to h, whose claim is w, exclusively or together with other flows and
+// listeners.
 func (b *binding) join(h uint16, w uint64, listened bool) sys.Errno {
 	if w >= portOne && uint32(w) != b.tag {
 		return sys.EADDRINUSE
@@ -169,16 +169,16 @@ func (p *Ports) join(v6 bool, h uint16, tag uint32) bool {
 	if ok {
 		w = (w+portOne)>>32<<32 | uint64(tag)
 		if h != uint16(tag) {
-			p.moved.Add(1)
+			p.substituted.Add(1)
 		}
 	}
 	p.claim[fam][h].Store(w)
 	return ok
 }
 
-// Holds tells whether flows of the guest's port hold the host's port of the
-// same number, in either family. No other program has it for itself then, and
-// a listener may be bound to it with SO_REUSEADDR. Safe for concurrent use.
+// Holds tells whether flows of the guest's port have the host port of the same
+// number, in either family. Then no other program has it, and a listener may be
+// bound to it with SO_REUSEADDR. Safe for concurrent use.
 func (p *Ports) Holds(port uint16) bool {
 	for fam := range p.claim {
 		if w := p.claim[fam][port].Load() &^ portLock; w >= portOne && uint16(w) == port {
@@ -197,13 +197,13 @@ func (p *Ports) release(v6 bool, port, guest uint16) {
 		w = 0
 	}
 	if port != guest {
-		p.moved.Add(-1)
+		p.substituted.Add(-1)
 	}
 	p.claim[fam][port].Store(w)
 }
 
-// acquire takes the lock of a port and returns its word without it. The holder
-// is three system calls from letting go.
+// acquire takes the lock of a port and returns its claim. The lock is held for three
+// system calls at most; storing the claim releases it.
 func (p *Ports) acquire(fam int, port uint16) uint64 {
 	w := &p.claim[fam][port]
 	for {

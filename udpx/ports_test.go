@@ -53,8 +53,8 @@ func TestTakenPort(t *testing.T) {
 			}
 			r.u.Close()
 			r2.u.Close()
-			if n := r.u.ports.moved.Load(); n != 0 {
-				t.Errorf("%d moved claims after the last flow", n)
+			if n := r.u.ports.substituted.Load(); n != 0 {
+				t.Errorf("%d substituted ports after the last flow", n)
 			}
 			r.out(s.datagram(20051, a.port(), []byte("again")))
 			if p := a.expect([]byte("again")); p.Port() != 20051 {
@@ -261,7 +261,7 @@ func TestListenerJoinsFlows(t *testing.T) {
 			t.Error("peers' flows do not hold the port")
 		}
 		r.u.table.All(r.u.drop)
-		if r.u.ports.Holds(port) || r.u.ports.moved.Load() != 0 {
+		if r.u.ports.Holds(port) || r.u.ports.substituted.Load() != 0 {
 			t.Error("held after the last flow")
 		}
 		options.Share = false

@@ -8,26 +8,25 @@ import (
 )
 
 const (
-	// maxDatagram is the room for one message: no datagram, and nothing that
-	// UDP_GRO merged, is longer.
+	// maxDatagram is the longest message, merged by UDP_GRO or not.
 	maxDatagram = 65535
-	// firstWant is what a flow's first receive asks for.
+	// firstWant is how many messages a flow's first receive asks for.
 	firstWant = 4
-	// maxRounds bounds what one call of Event takes from a socket.
+	// maxRounds is the most rows that one call of Event receives.
 	maxRounds = 4
-	// minRoom is the least row worth a receive.
-	minRoom = recvRow / 2
-	// maxOctets bounds what a row is to bring, so that one call of Event
-	// takes a few megabytes at most, as large as its messages may be, and
-	// that they are still in the cache when they are sent on.
+	// minRow is the smallest row worth a receive: below it Out is flushed.
+	minRow = recvRow / 2
+	// maxOctets bounds the expected size of a row, so that one call of Event
+	// receives a few megabytes at most, and each row is still in the cache
+	// when it is sent on.
 	maxOctets = 1 << 20
 )
 
-// Event deals with a flow's or a listener's readiness. Stale tokens, of a flow
-// that has ended in this pass, are ignored.
+// Event handles the epoll events of a flow's or a listener's socket. Stale tokens,
+// of a flow that has ended in this pass, are ignored.
 func (u *UDP) Event(tok flow.Token, bits uint32) {
 	if tok.Kind() == flow.KindListenUDP {
-		u.accept(tok, bits)
+		u.listenerEvent(tok, bits)
 		return
 	}
 	if !u.table.Live(tok) {
@@ -42,12 +41,12 @@ func (u *UDP) Event(tok flow.Token, bits uint32) {
 	}
 }
 
-// receive takes datagrams from the flow at slot to the guest.
+// receive sends the guest the datagrams that wait in the socket of the flow at slot.
 func (u *UDP) receive(slot int32) {
 	r := &u.rec[slot]
 	msgs, octets := 0, 0
 	for range maxRounds {
-		asked := u.room(int(r.want))
+		asked := u.prepareRow(int(r.want))
 		n, errno := u.recv.Recv(r.fd, asked)
 		if errno != 0 {
 			break // EAGAIN, or an error that EPOLLERR reports as well
@@ -64,17 +63,16 @@ func (u *UDP) receive(slot int32) {
 	}
 }
 
-// wanted is what to ask for after a burst of so many messages, at least one, and
-// octets: more than came, so that a row that is not full tells that there are no
-// others, but no more than is good for the cache.
+// wanted is how many messages to ask for after a burst of msgs, at least one, and
+// octets: more than came, so that a row that is not full means that the socket is
+// empty, but no more than maxOctets hold.
 func wanted(msgs, octets int) uint8 {
 	each := octets/msgs + 1
 	return uint8(min(2*msgs, recvRow, max(maxOctets/each, firstWant)))
 }
 
-// deliver gives the first n messages of the receive row, which came to the
-// socket of the flow at slot, to the guest, and returns how many octets they
-// brought.
+// deliver sends the n messages of the receive row, which came to the socket of the
+// flow at slot, to the guest, and returns their octets.
 func (u *UDP) deliver(r *record, slot int32, n int) (octets int) {
 	u.guest = u.env.Guest.MAC()
 	for i := range n {
@@ -95,8 +93,8 @@ func (u *UDP) deliver(r *record, slot int32, n int) (octets int) {
 	return octets
 }
 
-// mtu is the MTU of the guest's link; no limit, if there is none to keep, and
-// what any link takes at least (RFC 791 section 3.2) if there is.
+// mtu is the MTU of the guest's link, if that has one, but at least the 68 octets of
+// RFC 791 section 3.2.
 func (u *UDP) mtu() int {
 	if u.env.Rules.MTU == 0 {
 		return 65535
@@ -104,13 +102,13 @@ func (u *UDP) mtu() int {
 	return max(u.env.Rules.MTU, 68)
 }
 
-// stray deals with the i-th message, which came to the socket of the flow at
-// slot from somebody else than its peer, before the socket was connected: it
-// goes where it would have gone without that socket.
+// stray handles the i-th message, which came to the socket of the flow at slot before
+// that was connected, and not from its peer: it goes where it would have gone
+// without the socket.
 func (u *UDP) stray(slot int32, i int) {
 	r := &u.rec[slot]
 	if l := u.listenerOn(r.hostPort, !r.peer.Is4()); l != nil {
-		u.heard.slot = -1 // maybe another listener's
+		u.lastInbound.slot = -1 // it may be another listener's
 		u.inbound(l, i)
 		return
 	}

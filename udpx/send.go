@@ -6,15 +6,16 @@ import (
 	"penne/ring"
 )
 
-// maxPieces bounds the datagrams of a superpacket: four times what any kernel
-// makes (UDP_MAX_SEGMENTS), so that one frame cannot keep a shard busy for long.
+// maxPieces bounds the datagrams of a superpacket from the guest: four times what any
+// kernel makes (UDP_MAX_SEGMENTS), so that one frame cannot keep a shard busy for
+// long.
 const maxPieces = 512
 
-// wideBuffer is what a socket's buffer is raised to when the default proves
-// small; the kernel caps it at net.core.wmem_max or rmem_max.
-const wideBuffer = 4 << 20
+// largeBuffer is the size of receive buffers, and of send buffers once the default
+// was full. The kernel caps it at net.core.rmem_max and wmem_max.
+const largeBuffer = 4 << 20
 
-// message is what went into one entry of the send row: frames whole datagrams,
+// message is the contents of one entry of the send row: the payloads of frames frames
 // from f on, or the octets from..to of the payload of f alone.
 type message struct {
 	f        *ring.Frame
@@ -24,31 +25,31 @@ type message struct {
 	count    uint32 // datagrams
 }
 
-// cursor is a place in a flow's queue: a frame, and an offset into the payload
-// of a superpacket.
+// cursor is a position in a flow's queue: a frame, and an offset into its payload if
+// it is a superpacket.
 type cursor struct {
 	f   *ring.Frame
 	off uint32
 }
 
-// transmit sends the frames queued on r and gives them back.
+// transmit sends the frames queued on r and frees them.
 func (u *UDP) transmit(r *record) {
 	at := cursor{f: r.head}
 	if r.via != 0 {
-		u.lead(r)
+		u.setDest(r)
 	}
 	for at.f != nil {
-		u.hops(r, at.f.H.TTL)
+		u.setTTL(r, at.f.H.TTL)
 		first := at.f
 		at = u.pack(r, at)
 		u.sendRow(r)
-		u.giveBack(first, at.f)
+		u.freeFrames(first, at.f)
 	}
 	r.head, r.tail = nil, nil
 }
 
-// giveBack puts the frames from first up to, and without, end into the pool.
-func (u *UDP) giveBack(first, end *ring.Frame) {
+// freeFrames puts the frames from first up to, but not including, end into the pool.
+func (u *UDP) freeFrames(first, end *ring.Frame) {
 	for f := first; f != end; {
 		next := f.Next
 		u.env.Pool.Put(f)
@@ -56,10 +57,10 @@ func (u *UDP) giveBack(first, end *ring.Frame) {
 	}
 }
 
-// hops makes the socket's TTL the guest's, so that traceroute works. The
-// kernel's own default is taken to be the usual one. A listener's socket keeps
-// its own: it serves others as well.
-func (u *UDP) hops(r *record, ttl uint8) {
+// setTTL sets the socket's TTL to the guest's, so that traceroute works. The kernel's
+// default is taken to be the usual one. A listener's socket keeps its TTL, since
+// other flows share it.
+func (u *UDP) setTTL(r *record, ttl uint8) {
 	const usual = 64
 	ttl = max(ttl, 1)
 	if ttl == r.ttl || r.ttl == 0 && ttl == usual || r.via != 0 {
@@ -70,8 +71,8 @@ func (u *UDP) hops(r *record, ttl uint8) {
 	}
 }
 
-// pack fills the send row from at on, as far as there is room and the TTL stays
-// the same, and returns where it ended.
+// pack fills the send row with what is queued from at on, as long as there is room
+// and the TTL is the same, and returns where it stopped.
 func (u *UDP) pack(r *record, at cursor) cursor {
 	u.send.Reset()
 	ttl := at.f.H.TTL
@@ -95,8 +96,8 @@ func superSize(f *ring.Frame) uint32 {
 	return size
 }
 
-// packSuper adds one message from a superpacket: as many of its datagrams as
-// one send takes.
+// packSuper adds one message: as many datagrams of the superpacket at at as
+// UDP_SEGMENT allows.
 func (u *UDP) packSuper(r *record, at cursor) cursor {
 	size, n := superSize(at.f), at.f.H.PayloadLen
 	m := message{f: at.f, frames: 1, from: at.off, to: min(at.off+size, n), count: 1}
@@ -112,8 +113,7 @@ func (u *UDP) packSuper(r *record, at cursor) cursor {
 	return cursor{f: at.f.Next}
 }
 
-// packRun adds one message of the datagram at at and those after it of the same
-// length; a shorter one ends the run.
+// packRun adds one message: the datagram at at and those of its run that follow.
 func (u *UDP) packRun(r *record, at cursor) cursor {
 	f := at.f
 	size := f.H.PayloadLen
@@ -145,12 +145,12 @@ func (u *UDP) packRun(r *record, at cursor) cursor {
 	return cursor{f: next}
 }
 
-// joins tells whether f may follow in a run of datagrams of size octets.
+// joins tells whether f may be the next of a run of datagrams of size octets.
 func (u *UDP) joins(f *ring.Frame, size uint32, ttl uint8) bool {
 	return f.H.TTL == ttl && f.H.PayloadLen > 0 && f.H.PayloadLen <= size && superSize(f) == 0
 }
 
-// add adds m, whose payload is b, to the send row.
+// add adds m, whose octets are b, to the send row.
 func (u *UDP) add(m *message, b []byte, size uint16) {
 	u.send.Add(b)
 	if m.count > 1 {
@@ -163,7 +163,7 @@ func (u *UDP) add(m *message, b []byte, size uint16) {
 // sendRow sends the packed row.
 func (u *UDP) sendRow(r *record) {
 	for i := 0; i < u.send.Len(); {
-		n, errno := u.push(r, u.send, i)
+		n, errno := u.sendRetrying(r, u.send, i)
 		for _, m := range u.msgs[i : i+n] {
 			u.env.Count.UDPToHost += uint64(m.count)
 		}
@@ -179,51 +179,51 @@ func (u *UDP) sendRow(r *record) {
 	}
 }
 
-// full counts the messages that a full socket did not take: a router with a
-// full queue drops as well.
+// full drops the messages that a full socket did not take, as a router with a full
+// queue does.
 func (u *UDP) full(msgs []message) {
 	for i := range msgs {
 		u.env.Count.Drops[stats.SocketFull] += uint64(msgs[i].count)
 	}
 }
 
-// push sends messages of row from the first-th on, and returns how many went
-// and why the next one did not. A refusal is tried once more: a pending ICMP
-// error is reported in place of the next send, and a full buffer may grow.
-func (u *UDP) push(r *record, row *sys.SendRow, first int) (int, sys.Errno) {
-	n, errno := u.post(r, row, first)
+// sendRetrying sends messages of row from the first-th on, and returns how many were
+// sent and why the next one was not. It retries once where that may help: a pending
+// ICMP error makes the next send fail, and a full buffer may grow.
+func (u *UDP) sendRetrying(r *record, row *sys.SendRow, first int) (int, sys.Errno) {
+	n, errno := u.sendmmsg(r, row, first)
 	if errno != 0 && (u.retry(r, errno) || u.anySource(r, errno, row == u.replay || u.msgs[first].segment == 0)) {
-		n, errno = u.post(r, row, first)
+		n, errno = u.sendmmsg(r, row, first)
 	}
 	return n, errno
 }
 
-// post is one sendmmsg.
-func (u *UDP) post(r *record, row *sys.SendRow, first int) (int, sys.Errno) {
+// sendmmsg is one sendmmsg.
+func (u *UDP) sendmmsg(r *record, row *sys.SendRow, first int) (int, sys.Errno) {
 	if r.via != 0 {
-		return row.SendTo(r.fd, first, &u.way)
+		return row.SendTo(r.fd, first, &u.dest)
 	}
 	return row.Send(r.fd, first)
 }
 
-// retry tells whether to send the same message again after errno.
+// retry tells whether to send the same message again after errno, and raises a full
+// send buffer.
 func (u *UDP) retry(r *record, errno sys.Errno) bool {
 	switch errno {
 	case sys.EAGAIN:
-		if r.wideSend {
+		if r.sendBufRaised {
 			return false
 		}
-		r.wideSend = true
-		return sys.SetSendBuffer(r.fd, wideBuffer) == 0
+		r.sendBufRaised = true
+		return sys.SetSendBuffer(r.fd, largeBuffer) == 0
 	case sys.ENOBUFS, sys.EMSGSIZE, sys.EINVAL, sys.EIO:
 		return false
 	}
-	return r.via == 0 // who shares a socket hears of no ICMP errors
+	return r.via == 0 // a listener's unconnected socket reports no ICMP errors
 }
 
-// refused deals with a message the kernel did not take: one of several
-// datagrams is sent again as single ones, else it is lost, as on any network,
-// and the guest is told why if there is a way.
+// refused handles a message that the kernel did not take: several datagrams are sent
+// again one by one, a single one is lost.
 func (u *UDP) refused(r *record, m *message, errno sys.Errno) {
 	if m.segment != 0 && u.degrade(r, m, errno) {
 		u.sendSingly(r, m)
@@ -232,9 +232,9 @@ func (u *UDP) refused(r *record, m *message, errno sys.Errno) {
 	u.lost(r, m.f, m.count, errno)
 }
 
-// degrade notes that UDP_SEGMENT was refused, and tells whether that is what
-// errno means: EIO where the device cannot sum (kernels before 6.11), else that
-// datagrams of this length do not fit the path's MTU.
+// degrade tells whether errno means that UDP_SEGMENT was refused, and notes that: EIO
+// for a device without checksum offload (kernels before 6.11), EINVAL or EMSGSIZE for
+// datagrams longer than the path's MTU.
 func (u *UDP) degrade(r *record, m *message, errno sys.Errno) bool {
 	switch errno {
 	case sys.EIO, sys.EOPNOTSUPP:
@@ -263,7 +263,7 @@ func (u *UDP) sendSingly(r *record, m *message) {
 		}
 	}
 	for i := 0; i < u.replay.Len(); {
-		n, errno := u.push(r, u.replay, i)
+		n, errno := u.sendRetrying(r, u.replay, i)
 		u.env.Count.UDPToHost += uint64(n)
 		if i += n; errno != 0 {
 			u.lost(r, m.f, 1, errno)
@@ -272,7 +272,8 @@ func (u *UDP) sendSingly(r *record, m *message) {
 	}
 }
 
-// lost counts count datagrams that could not be sent, f being the first.
+// lost counts count datagrams that could not be sent, f being the first, and tells
+// the guest by ICMP where errno has a message.
 func (u *UDP) lost(r *record, f *ring.Frame, count uint32, errno sys.Errno) {
 	why := reasonOf(errno)
 	if errno == sys.EAGAIN || errno == sys.ENOBUFS {

@@ -10,48 +10,21 @@ import (
 	"penne/shard/flow"
 )
 
-// listenAlone makes r listen with a socket that lets no other have its port, as
+// listenExclusive makes r listen with a socket that lets no other have its port, as
 // one on a low port does.
-func (r *rig) listenAlone(fd int, l Listener) int32 {
+func (r *rig) listenExclusive(fd int, l Listener) int32 {
 	r.t.Helper()
 	id := r.listen(fd, l)
 	sys.ReuseAddress(fd, false)
 	return id
 }
 
-// wantShared fails unless there are n flows, all of which send through the
-// listener id.
-func (r *rig) wantShared(id, n int32) {
+// wantFlows fails unless there are n flows, of which sharers send through the
+// socket of the listener id.
+func (r *rig) wantFlows(id int32, n int, sharers int32) {
 	r.t.Helper()
-	if int32(r.u.Len()) != n || r.u.listeners[id].sharing != n {
-		r.t.Fatalf("%d flows, %d share the listener's socket, want %d", r.u.Len(), r.u.listeners[id].sharing, n)
-	}
-}
-
-// TestShared has flows of two peers share the listener's socket; answers leave
-// from the address that was asked.
-func TestShared(t *testing.T) {
-	for _, c := range binds {
-		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t)
-			fd, port := bound(t, c.listen)
-			id := r.listenAlone(fd, Listener{GuestPort: 53})
-			peers := []*server{newServer(t, c.s), newServer(t, c.s)}
-			for i := range 3 {
-				for _, peer := range peers {
-					d := c.s.datagram(53, peer.port(), nil)
-					peer.reply(pattern(i, 1000*i), to(c.dial, port))
-					o := r.in()
-					r.check(&o, back(d, pattern(i, 1000*i)))
-					d.Payload = pattern(i, 20+i)
-					r.out(d)
-					if from := peer.expect(d.Payload); from != to(c.dial, port) {
-						t.Errorf("answer comes from %v, want %v", from, to(c.dial, port))
-					}
-				}
-			}
-			r.wantShared(id, 2)
-		})
+	if r.u.Len() != n || r.u.listeners[id].sharers != sharers {
+		r.t.Fatalf("%d flows, %d share the listener's socket, want %d and %d", r.u.Len(), r.u.listeners[id].sharers, n, sharers)
 	}
 }
 
@@ -62,7 +35,7 @@ func TestSharedRows(t *testing.T) {
 		r, a, b, own := newRig(t), newServer(t, v4), newServer(t, v4), newServer(t, v4)
 		r.u.segment = r.u.segment && segment
 		fd, port := bound(t, "0.0.0.0")
-		r.listenAlone(fd, Listener{GuestPort: 53})
+		r.listenExclusive(fd, Listener{GuestPort: 53})
 		for _, p := range []*server{a, b} {
 			p.reply([]byte("?"), to("127.0.0.9", port))
 			r.in()
@@ -88,16 +61,16 @@ func TestSharedRows(t *testing.T) {
 	}
 }
 
-// TestSharedAlone: once a port is known to be the listener's alone, flows do not
-// even try.
-func TestSharedAlone(t *testing.T) {
+// TestSharedExclusive: once a listener is known to be exclusive, flows do not even try to
+// bind.
+func TestSharedExclusive(t *testing.T) {
 	r, peer := newRig(t), newServer(t, v4)
 	fd, port := bound(t, "127.0.0.1")
 	id := r.listen(fd, Listener{GuestPort: 53})
-	r.u.listeners[id].alone = true
+	r.u.listeners[id].exclusive = true
 	peer.reply([]byte("?"), to("127.0.0.1", port))
 	r.in()
-	r.wantShared(id, 1)
+	r.wantFlows(id, 1, 1)
 }
 
 // TestSharedEnds: a flow that shares a socket ends with its listener, or when its
@@ -105,22 +78,22 @@ func TestSharedAlone(t *testing.T) {
 func TestSharedEnds(t *testing.T) {
 	r, peer := newRig(t), newServer(t, v4)
 	fd, port := bound(t, "127.0.0.1")
-	id := r.listenAlone(fd, Listener{GuestPort: 53})
+	id := r.listenExclusive(fd, Listener{GuestPort: 53})
 	ask := func() {
 		peer.reply([]byte("?"), to("127.0.0.1", port))
 		r.in()
-		r.wantShared(id, 1)
+		r.wantFlows(id, 1, 1)
 	}
 	ask()
 	r.Env.Now += int64(DefaultIdle) + int64(time.Second)
 	r.u.Expire()
-	r.wantShared(id, 0)
+	r.wantFlows(id, 0, 0)
 	ask()
 	r.u.Unlisten(id)
 	if r.u.Len() != 0 {
 		t.Error("a flow without a socket goes on")
 	}
-	id = r.listenAlone(fd, Listener{GuestPort: 53})
+	id = r.listenExclusive(fd, Listener{GuestPort: 53})
 	ask()
 	r.u.Close()
 	if errno := sys.SocketError(fd); errno != 0 {
@@ -134,7 +107,7 @@ func TestSharedForeignSource(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, peer := newRig(t), newServer(t, s)
 		fd, port := bound(t, s.loopback)
-		r.listenAlone(fd, Listener{GuestPort: 53})
+		r.listenExclusive(fd, Listener{GuestPort: 53})
 		peer.reply([]byte("?"), to(s.loopback, port))
 		r.in()
 		r.u.rec[0].from = wire.Addr{0x20, 1, 0xd, 0xb8, 15: 9}
@@ -156,7 +129,7 @@ func TestSharedNoAlloc(t *testing.T) {
 	r, peer := newRig(t), newServer(t, v4)
 	r.Discard = true
 	fd, port := bound(t, "0.0.0.0")
-	id := r.listenAlone(fd, Listener{GuestPort: 53})
+	id := r.listenExclusive(fd, Listener{GuestPort: 53})
 	raw, _ := peer.SyscallConn()
 	k := row{SendRow: sys.NewSendRow(1, 1)}
 	raw.Control(func(fd uintptr) { k.fd = int(fd) })
@@ -181,7 +154,7 @@ func TestSharedNoAlloc(t *testing.T) {
 		r.Env.Out.Flush()
 		drain.drain()
 	})
-	r.wantShared(id, 1)
+	r.wantFlows(id, 1, 1)
 	if n := r.Env.Count.UDPToHost; n < 200*3 {
 		t.Errorf("only %d datagrams went out", n)
 	}

@@ -21,13 +21,13 @@ const (
 	DefaultAssured = 180 * time.Second
 )
 
-// row is the most messages of one recvmmsg or sendmmsg.
+// The most messages of one recvmmsg and of one sendmmsg.
 const (
 	recvRow = ring.BatchSize
 	sendRow = ring.BatchSize
 )
 
-// Config is what New needs. Env is lent for the life of the UDP.
+// Config is what New needs. Env must outlive the UDP.
 type Config struct {
 	Env *env.Env
 	// Flows is the most flows at once, at least 1.
@@ -35,8 +35,8 @@ type Config struct {
 	// Idle is the lifetime of a flow until both sides have spoken more than
 	// once, Assured from then on; zero means the default.
 	Idle, Assured time.Duration
-	// Ports says which guest port holds which host port. All shards share
-	// one; nil makes one of the UDP's own.
+	// Ports maps guest ports to host ports. All shards share one; nil makes
+	// one of the UDP's own.
 	Ports *Ports
 }
 
@@ -47,33 +47,34 @@ type UDP struct {
 	idle, assured int64 // nanoseconds
 	ports         *Ports
 	table         *flow.Table
-	asked         questions
+	anyAddr       anyAddrIndex
 	wheel         *wheel.Wheel
 	rec           []record
 	listeners     []listener
-	vacant        []int32 // free places in listeners
+	freeIDs       []int32 // unused ids
 
-	// segment and gro tell what the kernel offers; segment is cleared for
-	// good when a device turns out to refuse it.
+	// segment and gro: UDP_SEGMENT and UDP_GRO work. segment is cleared for
+	// good when a device refuses it.
 	segment, gro bool
-	probed       int // the socket they were asked of; -1: none
+	probed       int // the socket that probe keeps; -1: none
 
-	// The flow of the last frame from the guest: frames come in runs.
-	lastKey  flow.Key
-	lastSlot int32
-	heard    heard
+	// The flows of the last frame from the guest and of the last datagram to a
+	// listener: both come in runs.
+	lastKey     flow.Key
+	lastSlot    int32
+	lastInbound inboundCache
 
 	// Flows with frames queued by the running Input.
 	active  [ring.BatchSize]int32
 	nactive int
 
 	recv   *sys.RecvRow
-	moved  int // see room
+	shift  int // see prepareRow
 	run    run
 	send   *sys.SendRow
 	replay *sys.SendRow
 	msgs   [sendRow]message
-	way    sys.Dest // of what is being sent through a listener's socket
+	dest   sys.Dest // of what is being sent through a listener's socket
 	faults *sys.ErrorQueue
 	fault  sys.SocketFault
 	due    [64]int32
@@ -94,31 +95,32 @@ type record struct {
 	peerPort   uint16
 	hostPort   uint16 // 0: the kernel's choice, of no concern to others
 	claimed    bool   // hostPort is claimed of Ports
-	asked      int32  // 1 + its place in UDP.asked; 0: it has none
-	// via is 1 + the listener whose socket fd is; 0: fd is the flow's own.
-	// Only the former need the address that from is and the peer's scope.
-	via       int32
-	scope     uint32
-	from      wire.Addr
-	segMax    uint16 // longest segment that was not refused yet
-	want      uint8  // messages to ask for at the next receive
-	ttl       uint8  // as set on the socket; 0: the kernel's default
-	fromGuest uint8  // bursts, saturating
-	fromHost  uint8
-	wideSend  bool // the send buffer has been raised
-	hdr       header
+	anyAddr    int32  // 1 + its slot in UDP.anyAddr; 0: none
+	// via is 1 + the id of the listener whose socket fd is; 0: fd is the
+	// flow's own. Flows of the former kind need from, the source address of
+	// what they send, and scope, the peer's.
+	via           int32
+	scope         uint32
+	from          wire.Addr
+	segMax        uint16 // longest UDP_SEGMENT size not refused yet
+	want          uint8  // messages to ask for at the next receive
+	ttl           uint8  // as set on the socket; 0: the kernel's default
+	fromGuest     uint8  // bursts, saturating
+	fromHost      uint8
+	sendBufRaised bool // the send buffer has been raised
+	hdr           header
 }
 
-// New makes the translator and finds out what the kernel offers.
+// New makes the translator and probes the kernel's features.
 func New(cfg Config) (*UDP, error) {
 	if cfg.Flows < 1 {
 		return nil, errors.New("make UDP translator: no room for any flow")
 	}
 	u := &UDP{
 		env: cfg.Env, idle: int64(cfg.Idle), assured: int64(cfg.Assured), ports: cfg.Ports,
-		table: flow.NewTable(cfg.Flows, cfg.Env.Seed), asked: newQuestions(cfg.Flows, cfg.Env.Seed),
+		table: flow.NewTable(cfg.Flows, cfg.Env.Seed), anyAddr: newAnyAddrIndex(cfg.Flows, cfg.Env.Seed),
 		wheel: wheel.New(cfg.Flows, cfg.Env.Now),
-		rec:   make([]record, cfg.Flows), lastSlot: -1, heard: heard{slot: -1}, probed: -1,
+		rec:   make([]record, cfg.Flows), lastSlot: -1, lastInbound: inboundCache{slot: -1}, probed: -1,
 		recv:   sys.NewRecvRow(recvRow),
 		send:   sys.NewSendRow(sendRow, 2*sendRow),
 		replay: sys.NewSendRow(sendRow, sendRow),
@@ -138,12 +140,11 @@ func New(cfg Config) (*UDP, error) {
 	return u, nil
 }
 
-// probe asks a socket that is never used otherwise. A kernel that cannot even
-// make one counts as one that offers nothing.
+// probe tries UDP_SEGMENT and UDP_GRO on a socket of its own.
 //
-// The socket stays: the first that asks for UDP_GRO and the last that goes make
-// the kernel patch its own code on all CPUs (udp_encap_needed_key), 140 µs for
-// a flow that would else take 9 (kernel 6.18).
+// The socket stays open: with the first UDP_GRO socket, and after the last, the
+// kernel patches its code on all CPUs (udp_encap_needed_key), which would make a
+// single flow cost 140 µs instead of 9 (kernel 6.18).
 func (u *UDP) probe() {
 	fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_DGRAM, 0)
 	if errno != 0 {
@@ -160,8 +161,8 @@ func (u *UDP) Len() int { return u.table.Len() }
 // Next is when Expire should be called; ok is false when there is no flow.
 func (u *UDP) Next() (at int64, ok bool) { return u.wheel.Next() }
 
-// Expire ends the flows whose lifetime is over. Timers are not moved when
-// datagrams pass: one that fires early is armed again from the last datagram.
+// Expire ends the flows whose lifetime is over. Timers are not moved when datagrams
+// pass: one that fires early is set again, by the time of the last datagram.
 func (u *UDP) Expire() {
 	for {
 		n := u.wheel.Expire(u.env.Now, u.due[:])
@@ -205,8 +206,8 @@ func (u *UDP) Close() {
 func (u *UDP) drop(slot int32) {
 	r := &u.rec[slot]
 	v6 := !r.peer.Is4()
-	u.leave(r)
-	u.forgetQuestion(r)
+	u.releaseSocket(r)
+	u.unindexAnyAddr(r)
 	if r.claimed {
 		u.ports.release(v6, r.hostPort, u.table.Key(slot).GuestPort)
 	}
@@ -215,7 +216,7 @@ func (u *UDP) drop(slot int32) {
 	u.env.Release(u.table.HashAt(slot))
 	u.table.Remove(slot)
 	*r = record{}
-	u.lastSlot, u.heard.slot = -1, -1
+	u.lastSlot, u.lastInbound.slot = -1, -1
 	u.env.Count.UDPClosed++
 	u.env.Count.UDPFlows = uint64(u.table.Len())
 }

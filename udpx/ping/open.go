@@ -48,8 +48,8 @@ func (p *Ping) open(f *ring.Frame, key *flow.Key, hash uint64) int32 {
 	return slot
 }
 
-// connect makes the socket of the flow at slot, or says as what its refusal is
-// counted.
+// connect makes the socket of the flow at slot. On an error it returns the drop
+// reason too, and leaves the socket to forget.
 func (p *Ping) connect(slot int32, ident uint16) (stats.Reason, sys.Errno) {
 	r := &p.rec[slot]
 	v6 := !r.peer.Is4()
@@ -73,7 +73,7 @@ func (p *Ping) connect(slot int32, ident uint16) (stats.Reason, sys.Errno) {
 	return stats.NoSocket, p.env.Epoll.Add(fd, sys.EPOLLIN, uint64(tok))
 }
 
-// complain says once that there will be no ping.
+// complain warns once that there will be no ping.
 func (p *Ping) complain(errno sys.Errno) {
 	if p.warn == nil || errno == sys.EMFILE || errno == sys.ENFILE {
 		return

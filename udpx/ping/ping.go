@@ -1,11 +1,10 @@
-// Package ping carries the guest's ICMP and ICMPv6 echo requests over ping
-// sockets of the host, and the replies and errors back. A flow is an identifier
-// and a destination. Its socket is bound to the guest's identifier where that
-// is free; else the kernel chooses one, which replies are translated back from.
-// Identifiers are not shared between flows: the kernel hands a reply to any
-// socket with its identifier, whatever that is connected to.
+// Package ping translates between the guest's ICMP and ICMPv6 echo messages and ping
+// sockets of the host. A flow is an identifier and a destination. Its socket is bound
+// to the guest's identifier where that is free; else the kernel chooses one, and
+// replies get the guest's again. No two flows share an identifier on the host, since
+// the kernel gives a reply to any socket with that, whatever its peer.
 //
-// The package is driven by one shard and owned by it.
+// A Ping is owned by one shard.
 package ping
 
 import (
@@ -32,18 +31,18 @@ const (
 )
 
 const (
-	recvRow   = 8  // most replies of one receive
-	maxRounds = 4  // receives of one Event
-	maxFaults = 32 // errors of one Event
+	recvRow   = 8  // the most replies of one recvmmsg
+	maxRounds = 4  // the most recvmmsg calls of one Event
+	maxFaults = 32 // the most errors of one Event
 )
 
-// Config is what New needs. Env is lent for the life of the Ping.
+// Config is what New needs. Env must outlive the Ping.
 type Config struct {
 	Env *env.Env
 	// Flows is the most flows at once, at least 1.
 	Flows int
-	// Warn is called once, on the shard's thread, when the kernel first
-	// refuses a ping socket; nil if nobody listens.
+	// Warn, if set, is called on the shard's thread when the kernel refuses a
+	// ping socket for the first time.
 	Warn func(err error)
 }
 
@@ -97,8 +96,8 @@ func (p *Ping) Next() (at int64, ok bool) { return p.wheel.Next() }
 // Close ends all flows.
 func (p *Ping) Close() { p.table.All(p.drop) }
 
-// Expire ends the flows whose lifetime is over. Timers are not moved by
-// messages: one that fires early is armed again from the last message.
+// Expire ends the flows whose lifetime is over. Timers are not moved when messages
+// pass: one that fires early is set again, by the time of the last message.
 func (p *Ping) Expire() {
 	for {
 		n := p.wheel.Expire(p.env.Now, p.due[:])
@@ -122,7 +121,7 @@ func (p *Ping) drop(slot int32) {
 	p.env.Count.PingFlows = uint64(p.table.Len())
 }
 
-// forget takes the flow at slot out of everything that knows it.
+// forget closes the socket of the flow at slot and frees its timer, claim and slot.
 func (p *Ping) forget(slot int32) {
 	if fd := p.rec[slot].fd; fd >= 0 {
 		sys.Close(fd)
@@ -134,8 +133,8 @@ func (p *Ping) forget(slot int32) {
 
 // Input takes ICMP and ICMPv6 frames of the guest that wire.Parse found whole,
 // and sends the echo requests among them; others are counted as Unanswered. The
-// frames become the Ping's: all are back in the pool, or with another shard,
-// when it returns.
+// frames become the Ping's: when it returns, all are back in the pool or with
+// another shard.
 func (p *Ping) Input(frames []*ring.Frame) {
 	for _, f := range frames {
 		if !isRequest(&f.H) {
@@ -162,8 +161,8 @@ func (p *Ping) refuse(f *ring.Frame, why stats.Reason) {
 	p.env.Pool.Put(f)
 }
 
-// find returns the slot of f's flow, made if need be; -1 means that f is no
-// longer the caller's.
+// find returns the slot of f's flow, which it makes if need be; -1 means that f is
+// no longer the caller's.
 func (p *Ping) find(f *ring.Frame) int32 {
 	key := flow.Key{Guest: f.H.Src, Remote: f.H.Dst, GuestPort: f.H.SrcPort, Proto: f.H.Proto}
 	hash := p.table.Hash(&key)
@@ -176,11 +175,11 @@ func (p *Ping) find(f *ring.Frame) int32 {
 	return p.open(f, &key, hash)
 }
 
-// request sends f's echo request. One refusal is tried again, since a pending
-// ICMP error is reported in place of the next send.
+// request sends f's echo request. It retries once, since a pending ICMP error makes
+// the next send fail.
 func (p *Ping) request(r *record, f *ring.Frame) {
 	r.last = p.env.Now
-	p.hops(r, f.H.TTL)
+	p.setTTL(r, f.H.TTL)
 	p.send.Reset()
 	p.send.Add(f.Bytes()[f.H.L4 : uint32(f.H.Payload)+f.H.PayloadLen])
 	_, errno := p.send.Send(r.fd, 0)
@@ -199,9 +198,9 @@ func (p *Ping) request(r *record, f *ring.Frame) {
 	}
 }
 
-// hops makes the socket's TTL the guest's, so that traceroute works. The
-// kernel's own default is taken to be the usual one.
-func (p *Ping) hops(r *record, ttl uint8) {
+// setTTL sets the socket's TTL to the guest's, so that traceroute works. The kernel's
+// default is taken to be the usual one.
+func (p *Ping) setTTL(r *record, ttl uint8) {
 	const usual = 64
 	ttl = max(ttl, 1)
 	if ttl == r.ttl || r.ttl == 0 && ttl == usual {

@@ -12,8 +12,8 @@ import (
 	"penne/shard/flow"
 )
 
-// Event deals with a flow's readiness. Stale tokens, of a flow that has ended
-// in this pass, are ignored.
+// Event handles the epoll events of a flow's socket. Stale tokens, of a flow that
+// has ended in this pass, are ignored.
 func (p *Ping) Event(tok flow.Token, bits uint32) {
 	if !p.table.Live(tok) {
 		return
@@ -27,7 +27,7 @@ func (p *Ping) Event(tok flow.Token, bits uint32) {
 	}
 }
 
-// receive takes replies from the flow at slot to the guest.
+// receive sends the guest the replies that wait in the socket of the flow at slot.
 func (p *Ping) receive(slot int32) {
 	r, out := &p.rec[slot], p.env.Out
 	for range maxRounds {
@@ -55,9 +55,9 @@ func (p *Ping) receive(slot int32) {
 	}
 }
 
-// reply sends the i-th message of the receive row to the guest, if it is a
-// reply from the flow's peer. pos is the place of its frame behind the
-// committed ones.
+// reply sends the i-th message of the receive row to the guest, and returns true, if
+// it is a reply from the flow's peer. Its frame is the pos-th behind the committed
+// ones.
 func (p *Ping) reply(slot int32, i, pos int) bool {
 	r, key, out := &p.rec[slot], p.table.Key(slot), p.env.Out
 	ip, _, _, ok := p.recv.From(i).Inet()
@@ -88,7 +88,7 @@ func (p *Ping) reply(slot int32, i, pos int) bool {
 	return true
 }
 
-// putIdent gives an echo reply the guest's identifier and its checksum.
+// putIdent writes the guest's identifier into an echo reply, and the checksum.
 func putIdent(icmp []byte, key *flow.Key) {
 	binary.BigEndian.PutUint16(icmp[4:], key.GuestPort)
 	icmp[2], icmp[3] = 0, 0
@@ -99,12 +99,12 @@ func putIdent(icmp []byte, key *flow.Key) {
 	binary.BigEndian.PutUint16(icmp[2:], csum.Finish(csum.Sum(icmp, sum)))
 }
 
-// report passes the errors that wait on the flow at slot on to the guest.
+// report sends the guest the ICMP errors in the error queue of the flow at slot.
 func (p *Ping) report(slot int32) {
 	r, key := &p.rec[slot], p.table.Key(slot)
 	for range maxFaults {
 		if !p.faults.Next(r.fd, &p.fault) {
-			sys.SocketError(r.fd) // one without an entry in the queue
+			sys.SocketError(r.fd) // clears an error that is not in the queue
 			return
 		}
 		m := &p.notice
@@ -116,8 +116,8 @@ func (p *Ping) report(slot int32) {
 	}
 }
 
-// requote rebuilds the start of the guest's request from icmp, the request as
-// it left the host. The checksum in it is the one it left with.
+// requote rebuilds the start of the guest's request from icmp, the request as it left
+// the host, whose checksum it keeps.
 func (p *Ping) requote(key *flow.Key, icmp []byte) []byte {
 	b := p.quote[:]
 	icmp = icmp[:min(len(icmp), len(b)-wire.IPv6Len)]

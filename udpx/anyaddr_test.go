@@ -56,8 +56,8 @@ func TestAnswerFromAnotherAddress(t *testing.T) {
 					t.Errorf("%d flows, want 1", r.u.Len())
 				}
 				r.u.drop(0)
-				if r.u.asked.table.Len() != 0 {
-					t.Error("the question outlives its flow")
+				if r.u.anyAddr.table.Len() != 0 {
+					t.Error("the index entry outlives its flow")
 				}
 			})
 		})
@@ -112,7 +112,7 @@ func TestSharedFollowsItsFlow(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r, peer := newRig(t), newServer(t, s)
 		fd, port := bound(t, s.loopback)
-		id := r.listenAlone(fd, Listener{GuestPort: 53})
+		id := r.listenExclusive(fd, Listener{GuestPort: 53})
 		for range 3 {
 			peer.reply([]byte("query"), to(s.loopback, port))
 			o := r.in()
@@ -120,7 +120,7 @@ func TestSharedFollowsItsFlow(t *testing.T) {
 			seen := s.second()
 			r.Env.Guest.SawAddr(&seen)
 		}
-		r.wantShared(id, 1)
+		r.wantFlows(id, 1, 1)
 	})
 }
 
@@ -144,7 +144,7 @@ func TestFixedAddressesAreKeptApart(t *testing.T) {
 	}
 }
 
-// TestAnswerOnAnotherShard: the answer from another address finds the shard of the question.
+// TestAnswerOnAnotherShard: the answer from another address finds the shard of the flow.
 func TestAnswerOnAnotherShard(t *testing.T) {
 	r, peer := newRig(t), newServer(t, v4)
 	r.Env.Directory = flow.NewDirectory(64)
@@ -168,15 +168,15 @@ func TestAnswerOnAnotherShard(t *testing.T) {
 	r.Env.Pool.PutAll(handed[0])
 }
 
-// TestQuestionIsClaimed: a flow from the host tells the directory how its answers are known, and takes it back.
-func TestQuestionIsClaimed(t *testing.T) {
+// TestAnyAddrKeyIsClaimed: a flow from the host claims its key without the guest's address, and releases it.
+func TestAnyAddrKeyIsClaimed(t *testing.T) {
 	r, peer := newRig(t), newServer(t, v4)
 	r.Env.Directory = flow.NewDirectory(64)
 	fd, port := bound(t, "127.0.0.1")
 	r.listen(fd, Listener{GuestPort: 53})
 	peer.reply([]byte("query"), to("127.0.0.1", port))
 	r.in()
-	_, hash := r.u.question(r.u.table.Key(0))
+	_, hash := r.u.anyAddrKey(r.u.table.Key(0))
 	if owner, ok := r.Env.Directory.Owner(hash); !ok || owner != r.Env.Shard {
 		t.Errorf("owner %d, %v", owner, ok)
 	}
