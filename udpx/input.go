@@ -177,7 +177,7 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 	sys.QueueErrors(fd, v6)
 	sys.SetReceiveBuffer(fd, largeBuffer)
 	if u.gro {
-		sys.GroDatagrams(fd)
+		sys.EnableUDPGRO(fd)
 	}
 	if at != nil {
 		errno = u.bindAt(r, u.table.Key(slot), at)

@@ -57,7 +57,7 @@ func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 	}
 	sys.SetReceiveBuffer(fd, largeBuffer)
 	if u.gro {
-		sys.GroDatagrams(fd)
+		sys.EnableUDPGRO(fd)
 	}
 	id = u.newListenerID()
 	n.id, n.gen = id, u.listeners[id].gen

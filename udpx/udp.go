@@ -151,8 +151,8 @@ func (u *UDP) probe() {
 		return
 	}
 	u.probed = fd
-	u.segment = sys.SegmentsDatagrams(fd)
-	u.gro = sys.GroDatagrams(fd) == 0
+	u.segment = sys.HasUDPSegment(fd)
+	u.gro = sys.EnableUDPGRO(fd) == 0
 }
 
 // Len is the number of flows.

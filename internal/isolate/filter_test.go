@@ -122,7 +122,7 @@ func TestFilterArguments(t *testing.T) {
 		{"TCP", plain, sys.NrSocket, []uint32{sys.AF_INET, sys.SOCK_STREAM | 0x80800, 6}, allow},
 		{"UDP", plain, sys.NrSocket, []uint32{sys.AF_INET6, sys.SOCK_DGRAM}, allow},
 		{"raw", plain, sys.NrSocket, []uint32{sys.AF_INET, 3, 255}, refuse},
-		{"UNIX", plain, sys.NrSocket, []uint32{sys.AFUnix, sys.SOCK_STREAM}, refuse},
+		{"UNIX", plain, sys.NrSocket, []uint32{syscall.AF_UNIX, sys.SOCK_STREAM}, refuse},
 		{"netlink", plain, sys.NrSocket, []uint32{16, 3}, refuse},
 		{"queue length", plain, sys.NrIoctl, []uint32{5, sys.Siocoutq}, allow},
 		{"terminal input", plain, sys.NrIoctl, []uint32{0, 0x5412}, refuse},

@@ -17,7 +17,7 @@ func MapReserve(size int) ([]byte, error) {
 		return nil, err
 	}
 	// A huge page would make the first octet of a slot cost 2 MiB. A kernel
-	// without transparent huge pages says EINVAL, which is as good.
+	// without transparent huge pages says EINVAL, which comes to the same.
 	_ = unix.Madvise(b, unix.MADV_NOHUGEPAGE)
 	return b, nil
 }
@@ -25,8 +25,9 @@ func MapReserve(size int) ([]byte, error) {
 // Unmap ends a mapping made by MapReserve.
 func Unmap(b []byte) error { return unix.Munmap(b) }
 
-// DontNeed gives the pages of b back; they read as zero afterwards. b starts at
-// a page border, else nothing happens; of a page that b ends in all is lost.
+// DontNeed returns the pages of b to the kernel (MADV_DONTNEED); they read as
+// zero afterwards. b must start on a page boundary, else nothing happens; the
+// page that it ends in is lost as a whole.
 func DontNeed(b []byte) {
 	syscall.RawSyscall(unix.SYS_MADVISE, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MADV_DONTNEED)
 }

@@ -26,11 +26,11 @@ type progLoad struct {
 // arrived while the verifier ran; Go's own preemption signal is enough.
 const loadTries = 10
 
-// LoadSocketFilter hands an eBPF program of type socket filter to the kernel and returns its
+// LoadSocketFilter loads an eBPF program of type socket filter and returns its
 // descriptor, close-on-exec, which the caller closes. insns are in the kernel's encoding. name, at
-// most 15 letters, digits, dots or underscores, is for those who list programs.
+// most 15 letters, digits, dots or underscores, is what bpftool(8) shows.
 //
-// It takes CAP_BPF in the initial user namespace, or kernel.unprivileged_bpf_disabled 0; otherwise
+// It needs CAP_BPF in the initial user namespace, or kernel.unprivileged_bpf_disabled 0; otherwise
 // the error is EPERM.
 func LoadSocketFilter(name string, insns []uint64) (int, error) {
 	license := []byte("Apache-2.0\x00")
@@ -53,10 +53,10 @@ func LoadSocketFilter(name string, insns []uint64) (int, error) {
 	return -1, errno
 }
 
-// TunSetSteering lets the socket filter prog choose the queue on which the kernel puts each frame
-// for the reader of tap's interface, in place of its learning; -1 brings learning back. The program
-// sees the frame from its Ethernet header on; the kernel takes what it returns modulo the number of
-// queues, and keeps its own reference to it. Needs no privilege (Linux 4.16).
+// TunSetSteering makes the socket filter prog choose the queue for each frame that the kernel sends
+// out by tap's interface, in place of the flows it has learned; -1 undoes that. The program sees the
+// frame from its Ethernet header on; the kernel takes its result modulo the number of queues, and
+// holds its own reference to it. Needs no privilege (Linux 4.16).
 func TunSetSteering(tap, prog int) error {
 	return unix.IoctlSetPointerInt(tap, unix.TUNSETSTEERINGEBPF, prog)
 }

@@ -30,13 +30,13 @@ func Caps() (effective, permitted uint64, err error) {
 	return uint64(d[0].effective) | uint64(d[1].effective)<<32, uint64(d[0].permitted) | uint64(d[1].permitted)<<32, nil
 }
 
-// DropCaps gives up, in all threads, every capability but those of keep that
-// are permitted, which become the effective ones; the inheritable set and with
+// DropCaps drops, in all threads, every capability but those of keep that are
+// permitted, which become the effective ones; the inheritable set and with
 // it the ambient one become empty. It returns what was kept.
 //
-// The bounding set stays: it limits what execve(2) may bring, each of its 41
-// capabilities takes a round through all threads (0.2 ms), and those who call
-// this never execute anything, which [NoNewPrivs] would make harmless anyway.
+// The bounding set stays: it limits what execve(2) may grant, dropping each of
+// its 41 capabilities takes a round through all threads (0.2 ms), and callers
+// never execute anything, which [NoNewPrivs] would make harmless anyway.
 func DropCaps(keep uint64) (kept uint64, err error) {
 	_, permitted, err := Caps()
 	if err != nil {
@@ -51,15 +51,15 @@ func DropCaps(keep uint64) (kept uint64, err error) {
 	return kept, capsetAll(&h, &d)
 }
 
-// NoNewPrivs sees to it that the calling thread gains no privileges by execve
-// (PR_SET_NO_NEW_PRIVS). [LoadSeccomp] takes the flag to all threads.
+// NoNewPrivs keeps execve(2) from granting privileges to the calling thread
+// (PR_SET_NO_NEW_PRIVS). [LoadSeccomp] sets the flag on all threads.
 func NoNewPrivs() error {
 	return os.NewSyscallError("prctl PR_SET_NO_NEW_PRIVS", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 }
 
-// ClearDumpable keeps others of our uid from tracing us and from reading our
-// memory, and the kernel from writing it to a file. From then on what belongs
-// to us under /proc is root's.
+// ClearDumpable keeps other processes of our uid from tracing us and from
+// reading our memory, and the kernel from dumping core. Our files under /proc
+// belong to root from then on.
 func ClearDumpable() error {
 	return os.NewSyscallError("prctl PR_SET_DUMPABLE", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 }

@@ -26,8 +26,8 @@ func SplitCaps(keep, dormant uint64) (kept uint64, err error) {
 }
 
 // RaiseCaps makes all capabilities that the calling thread is permitted
-// effective on it alone. The thread must be locked, and its goroutine must not
-// give it back: others would find them.
+// effective on it alone. The thread must be locked and never unlocked: other
+// goroutines would have them.
 func RaiseCaps() error {
 	h, d := capHeader{version: unix.LINUX_CAPABILITY_VERSION_3}, capData{}
 	if err := capget(&h, &d); err != nil {
@@ -45,7 +45,7 @@ func RaiseCaps() error {
 func CapsReach(netns int) (bool, error) {
 	fd, err := unix.IoctlRetInt(netns, unix.NS_GET_USERNS)
 	if errors.Is(err, syscall.EPERM) {
-		return false, nil // it is out of our scope
+		return false, nil // its user namespace is none of ours
 	}
 	if err != nil {
 		return false, err

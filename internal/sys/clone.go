@@ -26,7 +26,7 @@ type Note struct {
 	Kind, A, B uint32
 }
 
-// NoteFailed says that step A of the script failed with errno B.
+// NoteFailed is the kind of a note that step A of the script failed with errno B.
 const NoteFailed = 0xfa11
 
 // NoteSize is the length of a note as sent, in bytes.
@@ -50,9 +50,9 @@ func (n Note) Bytes() []byte {
 
 // Script is the list of system calls that a cloned, single-threaded child of a
 // Go process makes, usually ending in execve. It is built beforehand, for
-// nothing can be allocated in such a child. A failing call, unless it was
-// tried, sends a [Note] of kind NoteFailed to the note descriptor, and the
-// child ends.
+// nothing can be allocated in such a child. A call that fails sends a [Note] of
+// kind NoteFailed to the note descriptor and ends the child, unless the method
+// that added it says otherwise.
 type Script struct {
 	steps  []step
 	labels []string
@@ -75,11 +75,6 @@ func (s *Script) Label(n uint32) string {
 	return s.labels[n]
 }
 
-// Failure turns a note of a failed step into an error that wraps the errno.
-func (s *Script) Failure(n Note) error {
-	return fmt.Errorf("%s: %w", s.Label(n.A), syscall.Errno(n.B))
-}
-
 func (s *Script) add(kind uint32, label string, nr uintptr, args ...uintptr) {
 	st := step{nr: nr, kind: kind}
 	copy(st.args[:], args)
@@ -87,7 +82,7 @@ func (s *Script) add(kind uint32, label string, nr uintptr, args ...uintptr) {
 	s.labels = append(s.labels, label)
 }
 
-func (s *Script) text(t string) uintptr {
+func (s *Script) cString(t string) uintptr {
 	p, err := unix.BytePtrFromString(t)
 	if err != nil { // a NUL inside: the kernel would see a shorter name
 		p = new(byte)
@@ -96,7 +91,7 @@ func (s *Script) text(t string) uintptr {
 	return ptr(p)
 }
 
-func (s *Script) list(l []string) uintptr {
+func (s *Script) cStrings(l []string) uintptr {
 	p := make([]*byte, len(l)+1)
 	for i, t := range l {
 		p[i], _ = unix.BytePtrFromString(t)
@@ -110,10 +105,10 @@ func (s *Script) list(l []string) uintptr {
 
 // Exec replaces the child by the program at path.
 func (s *Script) Exec(label, path string, argv, env []string) {
-	s.add(stepCall, label, unix.SYS_EXECVE, s.text(path), s.list(argv), s.list(env))
+	s.add(stepCall, label, unix.SYS_EXECVE, s.cString(path), s.cStrings(argv), s.cStrings(env))
 }
 
-// Fork makes a child of the child, with flags as for clone(2). The grandchild
+// Fork makes a child of the child, with flags of clone(2). The grandchild
 // runs the steps of inner, which must end in [Script.Exec]; the child goes on.
 // With CLONE_PARENT the new one is the starter's own child; announce is the
 // kind of the note that tells the starter its pid in A.
@@ -154,7 +149,7 @@ func (s *Script) AwaitByte(fd int) {
 	s.add(stepOne, "wait", unix.SYS_READ, uintptr(fd), ptr(b), 1)
 }
 
-// MoveFD makes from available as to, closed on exec.
+// MoveFD makes to a duplicate of from, closed on exec.
 func (s *Script) MoveFD(from, to int) {
 	if from != to {
 		s.add(stepCall, "move a descriptor", unix.SYS_DUP3, uintptr(from), uintptr(to), unix.O_CLOEXEC)
@@ -194,25 +189,17 @@ func (s *Script) OpenAs(path string, fd int) {
 	s.add(stepChain, "open "+path, unix.SYS_CLOSE)
 }
 
-// WriteFile writes text to an existing file.
-func (s *Script) WriteFile(label, path, text string) {
-	s.write(label, path, text, stepCall, stepChain)
-}
-
-// TryWriteFile is WriteFile where failing does not matter.
+// TryWriteFile writes text to an existing file; failing does not matter.
 func (s *Script) TryWriteFile(path, text string) {
-	s.write("", path, text, stepTry, stepChainTry)
-}
-
-func (s *Script) write(label, path, text string, first, then uint32) {
-	s.open(first, label, path, unix.O_WRONLY)
-	s.add(then, label, unix.SYS_WRITE, 0, s.text(text), uintptr(len(text)))
-	s.add(then, label, unix.SYS_CLOSE)
+	label := "write " + path
+	s.open(stepTry, label, path, unix.O_WRONLY)
+	s.add(stepChainTry, label, unix.SYS_WRITE, 0, s.cString(text), uintptr(len(text)))
+	s.add(stepChainTry, label, unix.SYS_CLOSE)
 }
 
 func (s *Script) open(kind uint32, label, path string, flags int) {
 	at := unix.AT_FDCWD
-	s.add(kind, label, unix.SYS_OPENAT, uintptr(at), s.text(path), uintptr(flags|unix.O_CLOEXEC))
+	s.add(kind, label, unix.SYS_OPENAT, uintptr(at), s.cString(path), uintptr(flags|unix.O_CLOEXEC))
 }
 
 // Setns joins the namespace of a kind (CLONE_NEW...) that fd stands for.
@@ -225,24 +212,21 @@ func (s *Script) Unshare(label string, flags uintptr) {
 	s.add(stepCall, label, unix.SYS_UNSHARE, flags)
 }
 
-// MountSlave keeps mounts of this mount namespace from reaching the others.
+// MountSlave keeps what is mounted in this mount namespace from propagating to others.
 func (s *Script) MountSlave() {
-	s.add(stepCall, "detach mounts", unix.SYS_MOUNT, 0, s.text("/"), 0, unix.MS_REC|unix.MS_SLAVE, 0)
+	s.add(stepCall, "detach mounts", unix.SYS_MOUNT, 0, s.cString("/"), 0, unix.MS_REC|unix.MS_SLAVE, 0)
 }
 
-// TryMountProc mounts a new /proc. That is refused where the one in sight has
-// parts hidden, as in many containers.
+// TryMountProc mounts a new /proc. The kernel refuses where other mounts hide
+// parts of the old one, as in many containers.
 func (s *Script) TryMountProc() {
-	proc := s.text("proc")
-	s.add(stepTry, "mount /proc", unix.SYS_MOUNT, proc, s.text("/proc"), proc,
+	proc := s.cString("proc")
+	s.add(stepTry, "mount /proc", unix.SYS_MOUNT, proc, s.cString("/proc"), proc,
 		unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
 }
 
 // Setsid makes the child the leader of a session of its own.
 func (s *Script) Setsid() { s.add(stepCall, "start a session", unix.SYS_SETSID) }
-
-// Chdir changes the working directory.
-func (s *Script) Chdir(dir string) { s.add(stepCall, "change to "+dir, unix.SYS_CHDIR, s.text(dir)) }
 
 // DeathSignal has the kernel send sig to the child when the thread that
 // started it ends. A later change of identity clears it.
@@ -250,9 +234,9 @@ func (s *Script) DeathSignal(sig syscall.Signal) {
 	s.add(stepCall, "set the death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(sig))
 }
 
-// ExecOrScript is Exec, or, if the file has no format that the kernel knows,
-// runs it as a script of the shell, as execvp(3) does.
+// ExecOrScript is Exec, but runs a file of no format that the kernel knows as a
+// shell script, as execvp(3) does.
 func (s *Script) ExecOrScript(label, path string, argv, env []string) {
-	s.add(stepExec, label, unix.SYS_EXECVE, s.text(path), s.list(argv), s.list(env))
+	s.add(stepExec, label, unix.SYS_EXECVE, s.cString(path), s.cStrings(argv), s.cStrings(env))
 	s.Exec(label, "/bin/sh", append([]string{"sh", path}, argv[1:]...), env)
 }

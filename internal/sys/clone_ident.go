@@ -6,20 +6,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DropGroups gives up all supplementary groups.
+// DropGroups drops all supplementary groups.
 func (s *Script) DropGroups() {
 	s.add(stepCall, "drop groups", unix.SYS_SETGROUPS, 0, 0)
 }
 
-// Identity takes user and group ids, real, effective and saved.
+// Identity sets the real, effective and saved user and group ids.
 func (s *Script) Identity(uid, gid uint32) {
 	g, u := uintptr(gid), uintptr(uid)
 	s.add(stepCall, "change group", unix.SYS_SETRESGID, g, g, g)
 	s.add(stepCall, "change user", unix.SYS_SETRESUID, u, u, u)
 }
 
-// IdentityKeepingCaps is Identity for one who goes from uid 0 to another uid
-// and keeps the capabilities; [Script.AmbientCaps] takes them across execve.
+// IdentityKeepingCaps is Identity from uid 0 to another one that keeps the
+// capabilities; [Script.AmbientCaps] preserves them across execve.
 func (s *Script) IdentityKeepingCaps(uid, gid uint32) {
 	s.add(stepCall, "keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
 	s.Identity(uid, gid)
@@ -57,7 +57,7 @@ func (s *Script) capset(set, inheritable uint64) {
 	s.add(stepCall, "set capabilities", unix.SYS_CAPSET, ptr(h), ptr(d))
 }
 
-// permittedCaps is the set of the calling thread.
+// permittedCaps is the permitted set of the calling thread.
 func permittedCaps() uint64 {
 	_, permitted, err := Caps()
 	if err != nil {
@@ -85,8 +85,8 @@ func (s *Script) SignalMask(mask uint64) {
 }
 
 // SignalActions ignores the signals in set, numbered as for SignalMask, and
-// resets all others. It has to come before [Script.SignalMask], lest a signal
-// that is pending gets to a handler of the Go program that this once was.
+// resets all others. It must come before [Script.SignalMask], else a pending
+// signal runs a handler of the Go program that this was cloned from.
 func (s *Script) SignalActions(ignored uint64) {
 	ignore, reset := &sigaction{handler: sigIgn}, &sigaction{}
 	s.keep = append(s.keep, ignore, reset)

@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kinds of a step, beyond a plain call whose error ends the script.
+// Kinds of a step.
 const (
-	stepCall     uint32 = iota
-	stepTry             // an error does not matter
-	stepChain           // as stepCall, args[0] being the latest result
-	stepChainTry        // as stepTry, args[0] being the latest result
-	stepOne             // a result other than 1 ends the script without a note
-	stepExec            // as stepCall, but ENOEXEC leads to the next step
-	stepFork            // the child goes on at step to, the parent with the next one
-	stepReap            // wait for all children; end as the latest forked one did
+	stepCall     uint32 = iota // an error ends the script
+	stepTry                    // an error does not matter
+	stepChain                  // as stepCall, args[0] being the latest result
+	stepChainTry               // as stepTry, args[0] being the latest result
+	stepOne                    // a result other than 1 ends the script without a note
+	stepExec                   // as stepCall, but ENOEXEC leads to the next step
+	stepFork                   // the child goes on at step to, the parent with the next one
+	stepReap                   // wait for all children; end as the latest forked one did
 )
 
 // step is one system call. Pointers in args are kept alive by Script.keep; Go's
@@ -33,9 +33,9 @@ type step struct {
 const scriptFailed = 125
 
 // cloneRun clones the calling thread and runs steps in the child, which never
-// returns. A clone of a Go program has one thread, no scheduler, perhaps a half
-// done collection and a stack guard that nobody resets: so nothing here, nor
-// in what it calls, may allocate, grow the stack or meet a preemption point,
+// returns. A clone of a Go program has one thread, no scheduler, perhaps a
+// half-done garbage collection and a stale stack guard: nothing here, nor in
+// what it calls, may allocate, grow the stack or reach a preemption point,
 // hence nosplit throughout.
 //
 //go:norace

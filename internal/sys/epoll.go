@@ -36,7 +36,6 @@ const (
 	EINVAL        = unix.EINVAL
 	EIO           = unix.EIO
 	EBADF         = unix.EBADF
-	ENOPROTOOPT   = unix.ENOPROTOOPT
 	EOPNOTSUPP    = unix.EOPNOTSUPP
 	EAFNOSUPPORT  = unix.EAFNOSUPPORT
 	EADDRNOTAVAIL = unix.EADDRNOTAVAIL
@@ -93,7 +92,8 @@ func (e *Epoll) ctl(op, fd int, events uint32, token uint64) Errno {
 	return errno
 }
 
-// Poll takes what is ready now into out and returns how many; it never blocks.
+// Poll puts the events that are ready now into out and returns how many; it
+// never blocks.
 func (e *Epoll) Poll(out []Event) int {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd),
 		uintptr(unsafe.Pointer(&e.raw[0])), uintptr(min(len(out), len(e.raw))), 0, 0, 0)
@@ -108,10 +108,9 @@ func (e *Epoll) Wait(out []Event, timeout time.Duration) int {
 	return e.wait(out, timeout, false)
 }
 
-// WaitRaw is Wait without telling the Go scheduler: the caller keeps its
-// scheduler slot, which the runtime wants to have back after 10 ms, when it ends
-// the wait by a signal; a goroutine that stops the world waits for that, too.
-// Waking from it is cheaper.
+// WaitRaw is Wait without telling the Go scheduler: the caller keeps its P
+// until the runtime preempts it by a signal after 10 ms, which ends the wait;
+// whoever stops the world waits for that, too. Waking up from it is cheaper.
 func (e *Epoll) WaitRaw(out []Event, timeout time.Duration) int {
 	return e.wait(out, timeout, true)
 }

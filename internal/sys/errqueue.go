@@ -24,11 +24,11 @@ type ErrorQueue struct {
 	n    int
 }
 
-// NewErrorQueue makes a reader.
+// NewErrorQueue makes a reader for any number of sockets.
 func NewErrorQueue() *ErrorQueue {
 	q := &ErrorQueue{}
 	SetIovec(&q.iov, q.data[:])
-	q.hdr.Name, q.hdr.Iov, q.hdr.Control = q.name.Ptr(), &q.iov, &q.ctl[0]
+	q.hdr.Name, q.hdr.Iov, q.hdr.Control = q.name.ptr(), &q.iov, &q.ctl[0]
 	q.hdr.SetIovlen(1)
 	return q
 }
@@ -52,7 +52,7 @@ type SocketFault struct {
 // is none. It does not block.
 func (q *ErrorQueue) Next(fd int, f *SocketFault) bool {
 	for {
-		q.hdr.Namelen, q.hdr.Flags = q.name.Cap(), 0
+		q.hdr.Namelen, q.hdr.Flags = sockaddrSize, 0
 		q.hdr.SetControllen(len(q.ctl))
 		n, _, errno := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&q.hdr)),
 			unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
@@ -66,9 +66,9 @@ func (q *ErrorQueue) Next(fd int, f *SocketFault) bool {
 	}
 }
 
-// Quote is the start of the packet that caused the last error, from behind its
-// UDP header, or from its ICMP header on for ping sockets; it may be empty. It
-// is good until the next call of Next.
+// Quote is the start of the packet that caused the last error: of its UDP
+// payload, or, for ping sockets, from its ICMP header on. It may be empty, and
+// is valid until the next call of Next.
 func (q *ErrorQueue) Quote() []byte { return q.data[:q.n] }
 
 // parse reads struct sock_extended_err, and the offender's address behind it.

@@ -8,11 +8,10 @@ func CloseOnExecFrom(fd int) {
 	_ = unix.CloseRange(uint(fd), uint(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
 }
 
-// SetCloseOnExec has fd closed on exec.
+// SetCloseOnExec marks fd to be closed on exec.
 func SetCloseOnExec(fd int) { unix.CloseOnExec(fd) }
 
-// Inode returns device and inode of an open file: two namespaces are the same
-// if these are.
+// Inode returns device and inode of an open file, which identify a namespace.
 func Inode(fd int) (dev, ino uint64, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -21,11 +20,11 @@ func Inode(fd int) (dev, ino uint64, err error) {
 	return uint64(st.Dev), st.Ino, nil
 }
 
-// OpenFD opens path for reading, closed on exec, without making it known to the
-// runtime's poller, and without waiting for the writer of a pipe.
+// OpenFD opens path for reading, close-on-exec, without the runtime's poller and
+// without waiting for the writer of a named pipe.
 func OpenFD(path string) (int, error) {
 	return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 }
 
-// Dup2 makes from available as to, which survives exec.
+// Dup2 makes to a duplicate of from that survives exec.
 func Dup2(from, to int) error { return unix.Dup3(from, to, 0) }

@@ -15,42 +15,43 @@ func NewInotify() (int, error) {
 	return fd, os.NewSyscallError("inotify_init1", err)
 }
 
-// WatchNames asks the inotify descriptor fd for names that come into dir, and
-// for files in it that were written. It returns the watch's number.
+// WatchNames watches dir, on the inotify descriptor fd, for names that appear
+// and for files that were written. It returns the watch descriptor.
 func WatchNames(fd int, dir string) (int, error) {
 	return addWatch(fd, dir, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_CREATE|unix.IN_ONLYDIR)
 }
 
-// WatchWrites asks the inotify descriptor fd for the ends of writes to one file,
-// by whatever path they come. It returns the watch's number.
+// WatchWrites watches one file, on the inotify descriptor fd, for writers that
+// have closed it, by whatever path. It returns the watch descriptor.
 func WatchWrites(fd int, file string) (int, error) {
 	return addWatch(fd, file, unix.IN_CLOSE_WRITE)
 }
 
-// WatchRemoval asks the inotify descriptor fd to tell of names going from dir,
-// and of dir itself going. It returns the watch's number, for [RemovalEvents].
+// WatchRemoval watches dir, on the inotify descriptor fd, for names that
+// disappear, and for its own removal. It returns the watch descriptor, for
+// [RemovalEvents].
 func WatchRemoval(fd int, dir string) (int, error) {
 	return addWatch(fd, dir, nameGone|dirGone|unix.IN_ONLYDIR)
 }
 
-// What [WatchRemoval] asks for.
+// Events of [WatchRemoval].
 const (
 	nameGone = unix.IN_DELETE | unix.IN_MOVED_FROM
 	dirGone  = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 )
 
-// addWatch adds to what a watch on the same file or directory tells already.
-func addWatch(fd int, path string, what uint32) (int, error) {
-	n, err := unix.InotifyAddWatch(fd, path, what|unix.IN_MASK_ADD)
+// addWatch adds the events to those of a watch on the same file, if there is one.
+func addWatch(fd int, path string, events uint32) (int, error) {
+	n, err := unix.InotifyAddWatch(fd, path, events|unix.IN_MASK_ADD)
 	if err != nil {
 		return -1, fmt.Errorf("watch %s: %w", path, err)
 	}
 	return n, nil
 }
 
-// RemovalEvents tells whether, among the events in b as read from an inotify
-// descriptor, one says that name has gone from the directory of the watch, or
-// that directory itself.
+// RemovalEvents tells whether one of the events in b, as read from an inotify
+// descriptor, says that name was removed from the watched directory, or the
+// directory itself.
 func RemovalEvents(b []byte, watch int, name string) bool {
 	const gone = dirGone | unix.IN_UNMOUNT | unix.IN_IGNORED
 	for ev, of := range inotifyEvents(b) {
@@ -61,9 +62,9 @@ func RemovalEvents(b []byte, watch int, name string) bool {
 	return false
 }
 
-// InotifyEvents walks over the events in b as read from an inotify descriptor:
-// the watch's number and, in a directory, the name. Where events were lost the
-// number is -1.
+// InotifyEvents iterates over the events in b, as read from an inotify
+// descriptor: the watch descriptor (-1: events were lost) and, in a directory,
+// the name.
 func InotifyEvents(b []byte) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
 		for ev, name := range inotifyEvents(b) {
@@ -77,8 +78,7 @@ func InotifyEvents(b []byte) iter.Seq2[int, string] {
 func inotifyEvents(b []byte) iter.Seq2[unix.InotifyEvent, string] {
 	return func(yield func(unix.InotifyEvent, string) bool) {
 		for len(b) >= unix.SizeofInotifyEvent {
-			// The kernel aligns events in the buffer, but the buffer's own
-			// start may lie anywhere: copied, not cast.
+			// Copied, not cast: b need not be aligned.
 			var ev unix.InotifyEvent
 			copy((*[unix.SizeofInotifyEvent]byte)(unsafe.Pointer(&ev))[:], b)
 			end := unix.SizeofInotifyEvent + int(ev.Len)
@@ -93,8 +93,8 @@ func inotifyEvents(b []byte) iter.Seq2[unix.InotifyEvent, string] {
 	}
 }
 
-// OpenDir opens a directory for [HasName] only, closed on exec. It needs no more
-// than the right to search it.
+// OpenDir opens a directory, close-on-exec, for [HasName] only. It needs search
+// permission, no more.
 func OpenDir(path string) (int, error) {
 	return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }

@@ -10,14 +10,14 @@ type ListenOptions struct {
 	Port     uint16
 	Datagram bool
 	Freebind bool // IP_FREEBIND: the address need not exist yet
-	Share    bool // datagrams: together with sockets that have SO_REUSEADDR
+	Share    bool // SO_REUSEADDR on a datagram socket: sockets that have it may hold the port
 }
 
-// listenBacklog is cut down by the kernel to net.core.somaxconn.
+// listenBacklog is capped by the kernel at net.core.somaxconn.
 const listenBacklog = 4096
 
-// Listener makes a bound socket, listening if it is a stream. For any address
-// of both families it is one dual-stack socket.
+// Listener makes a bound socket, listening if it is a stream. Any address of
+// both families is one dual-stack socket.
 func Listener(o ListenOptions) (int, error) {
 	any4 := o.Addr == [16]byte{} && !o.V6
 	v4 := any4 || isMapped(&o.Addr)

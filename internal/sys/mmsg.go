@@ -20,7 +20,7 @@ const recvControl = 80
 
 // RecvRow receives rows of datagrams with one recvmmsg each. All its memory is
 // made by NewRecvRow; the buffers are the caller's. Owned by one thread. What
-// the accessors say is good until the next Recv.
+// the accessors return is valid until the next Recv.
 type RecvRow struct {
 	hdr  []mmsghdr
 	iov  []Iovec
@@ -36,7 +36,7 @@ func NewRecvRow(n int) *RecvRow {
 	}
 	for i := range r.hdr {
 		h := &r.hdr[i].hdr
-		h.Name, h.Iov, h.Control = r.name[i].Ptr(), &r.iov[i], &r.ctl[i][0]
+		h.Name, h.Iov, h.Control = r.name[i].ptr(), &r.iov[i], &r.ctl[i][0]
 		h.SetIovlen(1)
 	}
 	return r
@@ -51,7 +51,7 @@ func (r *RecvRow) SetBuf(i int, b []byte) { SetIovec(&r.iov[i], b) }
 func (r *RecvRow) Recv(fd, n int) (int, Errno) {
 	for i := range r.hdr[:n] {
 		h := &r.hdr[i].hdr
-		h.Namelen, h.Flags = r.name[i].Cap(), 0
+		h.Namelen, h.Flags = sockaddrSize, 0
 		h.SetControllen(recvControl)
 	}
 	got, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.hdr[0])),
@@ -66,7 +66,7 @@ func (r *RecvRow) Recv(fd, n int) (int, Errno) {
 // it (Segment), of all of them.
 func (r *RecvRow) Len(i int) int { return int(r.hdr[i].len) }
 
-// Data is what the i-th datagram brought: the first Len octets of its buffer.
+// Data is the payload of the i-th datagram: the first Len octets of its buffer.
 func (r *RecvRow) Data(i int) []byte { return unsafe.Slice(r.iov[i].Base, r.hdr[i].len) }
 
 // Truncated tells whether the i-th datagram was longer than its buffer.
@@ -86,8 +86,8 @@ func (r *RecvRow) Segment(i int) int {
 }
 
 // Local is the local address the i-th datagram came to, v4-mapped for IPv4,
-// where PacketInfo was asked for. For broadcasts it is the address to answer
-// from (ipi_spec_dst, ip(7)).
+// where PacketInfo is on. For broadcasts it is the address to reply from
+// (ipi_spec_dst, ip(7)).
 func (r *RecvRow) Local(i int) (ip [16]byte, ok bool) {
 	if b := r.control(i, unix.SOL_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo); b != nil {
 		return [16]byte{10: 0xff, 11: 0xff, 12: b[4], 13: b[5], 14: b[6], 15: b[7]}, true
@@ -160,14 +160,14 @@ func (s *SendRow) Reset() { s.n, s.niov = 0, 0 }
 // Len is the number of messages.
 func (s *SendRow) Len() int { return s.n }
 
-// Room tells whether Add may be called, RoomToExtend whether Extend may.
+// Room tells whether Add may be called.
 func (s *SendRow) Room() bool { return s.n < len(s.hdr) && s.niov < len(s.iov) }
 
-// RoomToExtend tells whether there is room for one more piece.
+// RoomToExtend tells whether Extend may be called.
 func (s *SendRow) RoomToExtend() bool { return s.niov < len(s.iov) }
 
 // Add starts a message with b, which may be empty and stays where it is (arena
-// memory). Room must have said yes.
+// memory). There must be Room.
 func (s *SendRow) Add(b []byte) {
 	SetIovec(&s.iov[s.niov], b)
 	h := &s.hdr[s.n].hdr

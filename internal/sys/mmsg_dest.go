@@ -93,7 +93,7 @@ func (s *SendRow) SendTo(fd, first int, to *Dest) (int, Errno) {
 // setDest addresses the i-th message, maybe for the second time.
 func (s *SendRow) setDest(i int, to *Dest) {
 	h, c := &s.hdr[i].hdr, &s.ctl[i]
-	h.Name, h.Namelen = to.name.Ptr(), to.name.Len()
+	h.Name, h.Namelen = to.name.ptr(), to.name.Len()
 	at := sendSegment
 	if h.Control == &c[0] { // it has a UDP_SEGMENT message
 		at = 0
@@ -116,7 +116,7 @@ func (s *SendRow) SendSingly(fd, i, size int, to *Dest) (sent int, errno Errno) 
 	s.one = unix.Msghdr{Iov: &s.oneIov}
 	s.one.SetIovlen(1)
 	if to != nil {
-		s.one.Name, s.one.Namelen = to.name.Ptr(), to.name.Len()
+		s.one.Name, s.one.Namelen = to.name.ptr(), to.name.Len()
 		if to.len > 0 {
 			s.one.Control = (*byte)(unsafe.Pointer(&to.ctl[0]))
 			s.one.SetControllen(to.len)

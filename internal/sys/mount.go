@@ -12,9 +12,9 @@ import (
 // initial RAM disk, or no mount point.
 var ErrPivot = errors.New("pivot_root was refused")
 
-// emptyRootPlaces are directories to mount on: one is enough, and what it held
-// is hidden for a moment, from us alone.
-var emptyRootPlaces = []string{"/tmp", "/run", "/proc", "/dev"}
+// mountPoints are directories to mount the empty root on: one that exists is
+// enough, and what it holds is hidden for a moment, from us alone.
+var mountPoints = []string{"/tmp", "/run", "/proc", "/dev"}
 
 // MountEmpty mounts an empty, read-only file system somewhere and makes it the
 // working directory of the process. It changes the mount namespace of the
@@ -24,7 +24,7 @@ func MountEmpty() error {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
 	var err error
-	for _, dir := range emptyRootPlaces {
+	for _, dir := range mountPoints {
 		const flags = unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSUID | unix.MS_RDONLY
 		if err = unix.Mount("none", dir, "tmpfs", flags, "nr_inodes=2,nr_blocks=1,mode=0555"); err != nil {
 			err = fmt.Errorf("mount an empty file system on %s: %w", dir, err)
@@ -39,7 +39,7 @@ func MountEmpty() error {
 }
 
 // PivotHere makes the working directory, which is a mount point, the root of
-// all threads, and lets go of everything else that is mounted: the old root is
+// all threads, and unmounts everything else: the old root is
 // stacked on the new one and detached (pivot_root(2)).
 func PivotHere() error {
 	if err := unix.PivotRoot(".", "."); err != nil {

@@ -11,7 +11,7 @@ import (
 const initUserInode = 0xEFFFFFFD
 
 // InInitialUserNamespace tells whether we are in the user namespace which has
-// real power over the machine. Where that cannot be found out, we are.
+// real power over the machine. If in doubt, we are.
 func InInitialUserNamespace() bool {
 	var st unix.Stat_t
 	return unix.Stat("/proc/self/ns/user", &st) != nil || st.Ino == initUserInode
@@ -26,8 +26,8 @@ func ThreadNetNS() (int, error) {
 	return unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
-// NamespaceKind tells which kind (CLONE_NEW...) of namespace an open file
-// stands for; it is an error if it stands for none (Linux 4.11).
+// NamespaceKind returns the kind (CLONE_NEW...) of namespace that an open file
+// refers to; it is an error if it refers to none (Linux 4.11).
 func NamespaceKind(fd int) (int, error) {
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	return kind, os.NewSyscallError("ioctl NS_GET_NSTYPE", err)

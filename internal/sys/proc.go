@@ -22,9 +22,9 @@ func SetThreadName(name string) {
 	}
 }
 
-// PidfdOpen returns a descriptor of a process, readable once it has ended. It
-// does not block, so that os.NewFile leaves the wait to the poller; the flag
-// PIDFD_NONBLOCK says the same from Linux 5.10 on only, pidfds are from 5.3.
+// PidfdOpen returns a descriptor of a process (Linux 5.3), readable once it has
+// ended. It is non-blocking, so that os.NewFile leaves waiting to the poller;
+// the flag PIDFD_NONBLOCK came only with 5.10.
 func PidfdOpen(pid int) (int, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -50,7 +50,7 @@ func PidfdEnded(fd int) bool {
 	return err == nil && n == 1
 }
 
-// AwaitPidfd waits for the end of the process of a pidfd, without holding a
+// AwaitPidfd waits until the process of a pidfd has ended, without blocking a
 // thread. It returns early if f is closed.
 func AwaitPidfd(f *os.File) {
 	rc, err := f.SyscallConn()

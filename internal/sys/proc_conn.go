@@ -11,16 +11,16 @@ import (
 // maxPassed is how many descriptors [Conn.Recv] takes with one message.
 const maxPassed = 8
 
-// Conn is one end of a pair of connected sockets that keep message borders and
-// order. When the last copy of the other end is closed, as by the end of its
-// process, Recv returns io.EOF. Safe for one sender and one receiver at a time.
+// Conn is one end of a pair of connected sockets that preserve message boundaries
+// and order (SOCK_SEQPACKET). When the last descriptor of the other end is
+// closed, as by the end of its process, Recv returns io.EOF. Safe for one sender and one receiver at a time.
 type Conn struct {
 	f  *os.File
 	rc syscall.RawConn
 }
 
-// ConnPair returns our end and the other one as a bare descriptor, both closed
-// on exec. Ours does not block a thread while it waits.
+// ConnPair returns our end, and the other one as a descriptor, both
+// close-on-exec. Waiting on ours does not block a thread.
 func ConnPair() (*Conn, int, error) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -70,15 +70,15 @@ func (c *Conn) Send(b []byte) error {
 }
 
 // Recv waits for a message and returns its length and the descriptors that
-// came with it, which are the caller's. A message longer than b is cut.
+// came with it, which are the caller's. A message longer than b is truncated.
 func (c *Conn) Recv(b []byte) (n int, fds []int, err error) {
 	oob := make([]byte, unix.CmsgSpace(4*maxPassed))
 	var oobn int
 	rerr := c.rc.Read(func(fd uintptr) bool {
 		for {
 			n, oobn, _, _, err = unix.Recvmsg(int(fd), b, oob, unix.MSG_CMSG_CLOEXEC)
-			// ECONNRESET says, once and before what there is to
-			// read, that the other end did not read all of ours.
+			// ECONNRESET, reported once and before what there is to
+			// read, means that the other end did not read all of ours.
 			if err != unix.ECONNRESET && err != unix.EINTR {
 				return err != unix.EAGAIN
 			}
@@ -92,10 +92,10 @@ func (c *Conn) Recv(b []byte) (n int, fds []int, err error) {
 	case n == 0:
 		return 0, nil, io.EOF
 	}
-	return n, passed(oob[:oobn]), nil
+	return n, passedFDs(oob[:oobn]), nil
 }
 
-func passed(oob []byte) (fds []int) {
+func passedFDs(oob []byte) (fds []int) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil

@@ -135,7 +135,7 @@ func HasIPv6() bool {
 	return true
 }
 
-// RouteEvents opens a netlink socket that hears of changes of links, addresses,
+// RouteEvents opens a netlink socket that receives changes of links, addresses,
 // routes and nexthop objects in the calling thread's network namespace. It is
 // non-blocking, for os.NewFile. ENOBUFS from read(2) means that some were lost.
 func RouteEvents() (int, error) {

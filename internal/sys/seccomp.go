@@ -138,7 +138,6 @@ const (
 	Siocoutq     = unix.SIOCOUTQ
 	Siocoutqnsd  = unix.SIOCOUTQNSD
 	SockTypeMask = 0xf // of socket(2)'s type, without its flags (linux/net.h)
-	AFUnix       = unix.AF_UNIX
 	// OpenChanges are the flags of open(2) that do more than read.
 	OpenChanges = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC | unix.O_TMPFILE&^unix.O_DIRECTORY
 )

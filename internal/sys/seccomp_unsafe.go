@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LoadSeccomp puts all threads of the process under the filter. no_new_privs
-// is set.
+// LoadSeccomp installs the filter on all threads of the process. no_new_privs
+// must be set.
 func LoadSeccomp(prog []SockFilter) error {
 	if len(prog) == 0 || len(prog) > unix.BPF_MAXINSNS {
 		return fmt.Errorf("load seccomp filter: %d instructions", len(prog))
 	}
-	// Before Linux 5.16 a filter brings mitigations against speculation with
-	// it, which are for code that runs untrusted code: we do not.
+	// Before Linux 5.16 a filter enables speculation mitigations, which are
+	// for programs that run untrusted code: we do not.
 	flags := uintptr(unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
 	err := seccompFilter(flags, prog)
 	if errors.Is(err, unix.EINVAL) { // Linux 4.17

@@ -18,7 +18,7 @@ type sigaction struct {
 	mask                     uint64
 }
 
-// Set by entry, before the Go runtime has changed anything.
+// Written by entry, before the Go runtime has changed anything.
 var (
 	entryRan     uint64
 	entryMask    uint64
@@ -35,11 +35,11 @@ var (
 // jumps to the runtime's own entry point.
 func entry()
 
-// Only entry uses these, or nobody.
+// Go code refers to neither.
 var _, _ = entry, &entryAction
 
-// Inheritance is what a process gets from the one that started it, and hands
-// on to those that it starts.
+// Inheritance is what a process inherits from the one that started it, and
+// passes on to those that it starts.
 type Inheritance struct {
 	// Mask and Ignored are sets of signals, bit n-1 being signal n.
 	Mask, Ignored uint64
@@ -92,9 +92,9 @@ func sigprocmask(how uintptr, set, old *uint64) {
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, how, uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
 }
 
-// BlockThreadSignals keeps the signals that may be sent to the whole process
-// away from the calling thread, which must be locked and stay so: others
-// handle them. Left open are those the Go runtime sends to threads (URG to
+// BlockThreadSignals blocks, on the calling thread, the signals that may be sent
+// to the whole process; the thread must be locked and stay so. Others handle
+// them. Not blocked are those the Go runtime sends to threads (URG to
 // preempt, 33 for AllThreadsSyscall, PROF) and those a thread causes itself.
 func BlockThreadSignals() {
 	set := SignalSet(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGCHLD,
@@ -111,8 +111,7 @@ func SignalFD(set uint64) (int, error) {
 	return unix.Signalfd(-1, &s, unix.SFD_CLOEXEC|unix.SFD_NONBLOCK)
 }
 
-// ReadSignal takes one signal from what [SignalFD] returned, waiting for it
-// where r does.
+// ReadSignal reads one signal from r, a reader of what [SignalFD] returned.
 func ReadSignal(r io.Reader) (syscall.Signal, error) {
 	var info unix.SignalfdSiginfo
 	b := (*[unsafe.Sizeof(info)]byte)(unsafe.Pointer(&info))[:]

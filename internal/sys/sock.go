@@ -18,9 +18,7 @@ const (
 	IPPROTO_UDP    = unix.IPPROTO_UDP
 	IPPROTO_ICMP   = unix.IPPROTO_ICMP
 	IPPROTO_ICMPV6 = unix.IPPROTO_ICMPV6
-	SHUT_RD        = unix.SHUT_RD
 	SHUT_WR        = unix.SHUT_WR
-	SHUT_RDWR      = unix.SHUT_RDWR
 )
 
 // Family is the address family of IPv4 or IPv6.
@@ -34,7 +32,7 @@ func Family(v4 bool) int {
 // Sockaddr is a struct sockaddr_in or sockaddr_in6 as the kernel wants it,
 // with its length. The zero value is empty (AF_UNSPEC).
 type Sockaddr struct {
-	raw [unix.SizeofSockaddrInet6]byte
+	raw [sockaddrSize]byte
 	len uint32
 }
 
@@ -42,7 +40,7 @@ type Sockaddr struct {
 // count), else an IPv6 one. scope is the interface index for link-local IPv6
 // addresses, else 0.
 func (s *Sockaddr) SetInet(ip *[16]byte, v4 bool, port uint16, scope uint32) {
-	s.raw = [unix.SizeofSockaddrInet6]byte{}
+	s.raw = [sockaddrSize]byte{}
 	s.raw[2], s.raw[3] = byte(port>>8), byte(port)
 	if v4 {
 		*(*uint16)(unsafe.Pointer(&s.raw[0])) = unix.AF_INET
@@ -71,15 +69,14 @@ func (s *Sockaddr) Inet() (ip [16]byte, port uint16, scope uint32, ok bool) {
 	return ip, 0, 0, false
 }
 
-// Ptr and Len give the address to calls that build their own msghdr; the
-// pointer is good while s is.
-func (s *Sockaddr) Ptr() *byte { return &s.raw[0] }
+// sockaddrSize is the room that the kernel may fill when it writes an address.
+const sockaddrSize = unix.SizeofSockaddrInet6
 
-// Len is the length of the address in octets; Cap is what the kernel may fill.
+// ptr is for a msghdr, and valid as long as s is.
+func (s *Sockaddr) ptr() *byte { return &s.raw[0] }
+
+// Len is the length of the address in octets.
 func (s *Sockaddr) Len() uint32 { return s.len }
-
-// Cap is the room the kernel may fill when it writes an address into s.
-func (s *Sockaddr) Cap() uint32 { return uint32(len(s.raw)) }
 
 // SetLen is called after the kernel has written n octets into s.
 func (s *Sockaddr) SetLen(n uint32) { s.len = n }
@@ -118,7 +115,7 @@ func Listen(fd, backlog int) Errno {
 // Accept takes one connection from fd, non-blocking and close-on-exec, and
 // writes the peer's address into sa.
 func Accept(fd int, sa *Sockaddr) (int, Errno) {
-	sa.len = uint32(len(sa.raw))
+	sa.len = sockaddrSize
 	n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw[0])),
 		uintptr(unsafe.Pointer(&sa.len)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 	return int(n), errno
@@ -126,13 +123,13 @@ func Accept(fd int, sa *Sockaddr) (int, Errno) {
 
 // Sockname writes the local address of fd into sa.
 func Sockname(fd int, sa *Sockaddr) Errno {
-	sa.len = uint32(len(sa.raw))
+	sa.len = sockaddrSize
 	_, _, errno := syscall.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw[0])),
 		uintptr(unsafe.Pointer(&sa.len)))
 	return errno
 }
 
-// Shutdown ends one or both directions of fd (SHUT_RD, SHUT_WR, SHUT_RDWR).
+// Shutdown ends a direction of fd (SHUT_WR).
 func Shutdown(fd, how int) Errno {
 	_, _, errno := syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), uintptr(how), 0)
 	return errno
@@ -170,7 +167,7 @@ func BindToDevice(fd int, ifname string) error {
 	return unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, ifname)
 }
 
-// Read and Write are raw: only for descriptors that cannot block.
+// Read is raw: only for descriptors that cannot block.
 func Read(fd int, b []byte) (int, Errno) {
 	n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	return int(n), errno
@@ -198,7 +195,7 @@ func Writev(fd int, iov []Iovec) (int, Errno) {
 	return int(n), errno
 }
 
-// NewEventFD makes a non-blocking event counter, for waking a shard.
+// NewEventFD makes a non-blocking event counter (eventfd(2)).
 func NewEventFD() (int, error) {
 	return unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 }

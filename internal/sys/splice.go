@@ -24,9 +24,9 @@ func Pipe(size int) (r, w, capacity int, err error) {
 }
 
 // Splice moves up to n octets between a socket and a pipe, by reference where
-// the kernel can, and never blocks. more announces to a stream socket that others
-// follow at once (SPLICE_F_MORE): the kernel keeps what does not fill a segment
-// until then. NoDelay sends it if nothing follows after all.
+// the kernel can, and never blocks. more (SPLICE_F_MORE) tells a stream socket that
+// more follows at once: the kernel holds a partial segment back until then.
+// NoDelay sends it if nothing follows after all.
 func Splice(from, to, n int, more bool) (int, Errno) {
 	flags := uintptr(unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK)
 	if more {
@@ -44,5 +44,5 @@ func Reset(fd int) {
 	Close(fd)
 }
 
-// NoDelay switches the Nagle algorithm off.
+// NoDelay disables the Nagle algorithm (TCP_NODELAY).
 func NoDelay(fd int) { SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }

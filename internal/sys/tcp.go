@@ -24,7 +24,7 @@ const (
 
 // SendIov writes the pieces of iov, in order, to the stream socket fd. It never
 // blocks and never raises SIGPIPE. A count below the sum of the pieces means
-// that the kernel has noted the lack of room: EPOLLOUT follows (SOCK_NOSPACE).
+// that EPOLLOUT follows: the kernel has noted the lack of room (SOCK_NOSPACE).
 func SendIov(fd int, iov []Iovec) (int, Errno) {
 	var m unix.Msghdr
 	m.Iov = unsafe.SliceData(iov)
@@ -66,9 +66,9 @@ func OutQueue(fd int) (int, Errno) {
 // tcpInfoLen is as far as TCPRTT reads: up to and with tcpi_min_rtt.
 const tcpInfoLen = unsafe.Offsetof(unix.TCPInfo{}.Min_rtt) + 4
 
-// TCPRTT is the smoothed and the least round-trip time of the path of the
+// TCPRTT is the smoothed and the minimum round-trip time of the path of the
 // connected stream socket fd, in microseconds (TCP_INFO).
-func TCPRTT(fd int) (smoothed, least uint32, errno Errno) {
+func TCPRTT(fd int) (smoothed, minimum uint32, errno Errno) {
 	var info unix.TCPInfo
 	size := uint32(tcpInfoLen)
 	_, _, errno = syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,

@@ -11,39 +11,39 @@ const MaxSegments = 64
 // longer one.
 const MaxSegmented = 65535 - 40 - 8
 
-// setFamily picks the option of the socket's own family.
-func setFamily(fd int, v6 bool, opt4, opt6, value int) Errno {
+// setByFamily sets the option of the socket's own family.
+func setByFamily(fd int, v6 bool, opt4, opt6, value int) Errno {
 	if v6 {
 		return SetInt(fd, unix.SOL_IPV6, opt6, value)
 	}
 	return SetInt(fd, unix.SOL_IP, opt4, value)
 }
 
-// GroDatagrams lets the kernel deliver several datagrams of one peer in one
+// EnableUDPGRO lets the kernel deliver several datagrams of one peer in one
 // buffer (UDP_GRO, kernel 5.0).
-func GroDatagrams(fd int) Errno { return SetInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) }
+func EnableUDPGRO(fd int) Errno { return SetInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) }
 
-// SegmentsDatagrams tells whether the kernel knows UDP_SEGMENT (4.18); whether
-// the way to a destination takes it shows only when it is used.
-func SegmentsDatagrams(fd int) bool {
+// HasUDPSegment tells whether the kernel knows UDP_SEGMENT (4.18); whether
+// the path to a destination takes it shows only when it is used.
+func HasUDPSegment(fd int) bool {
 	_, errno := GetInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT)
 	return errno == 0
 }
 
-// QueueErrors makes the kernel queue ICMP errors for RecvError (IP_RECVERR).
+// QueueErrors makes the kernel queue ICMP errors, for ErrorQueue (IP_RECVERR).
 func QueueErrors(fd int, v6 bool) Errno {
-	return setFamily(fd, v6, unix.IP_RECVERR, unix.IPV6_RECVERR, 1)
+	return setByFamily(fd, v6, unix.IP_RECVERR, unix.IPV6_RECVERR, 1)
 }
 
-// PacketInfo makes the kernel tell the local address of every datagram. On a
+// PacketInfo makes the kernel report the local address of every datagram. On a
 // dual-stack socket it covers IPv4 as well.
 func PacketInfo(fd int, v6 bool) Errno {
-	return setFamily(fd, v6, unix.IP_PKTINFO, unix.IPV6_RECVPKTINFO, 1)
+	return setByFamily(fd, v6, unix.IP_PKTINFO, unix.IPV6_RECVPKTINFO, 1)
 }
 
 // SetTTL sets the TTL or hop limit of what fd sends, 1 to 255.
 func SetTTL(fd int, v6 bool, ttl uint8) Errno {
-	return setFamily(fd, v6, unix.IP_TTL, unix.IPV6_UNICAST_HOPS, int(ttl))
+	return setByFamily(fd, v6, unix.IP_TTL, unix.IPV6_UNICAST_HOPS, int(ttl))
 }
 
 // PathMTU is the path MTU of the connected socket fd, in octets with the IP
@@ -55,15 +55,11 @@ func PathMTU(fd int, v6 bool) (int, Errno) {
 	return GetInt(fd, unix.SOL_IP, unix.IP_MTU)
 }
 
-// ReuseAddress lets, with on, other sockets that asked for the same bind to fd's
-// address and port as well. The kernel compares both flags at each bind, so that
-// setting it after one's own bind shares the port with later sockets only.
+// ReuseAddress sets SO_REUSEADDR: datagram sockets that all have it may be bound
+// to one address and port. The kernel looks at the others' flags at each bind, so
+// that one who sets it after his own bind shares the port with later sockets only.
 func ReuseAddress(fd int, on bool) Errno {
-	v := 0
-	if on {
-		v = 1
-	}
-	return SetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, v)
+	return SetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, btoi(on))
 }
 
 // SetSendBuffer and SetReceiveBuffer ask for buffers of n octets, which the

@@ -57,7 +57,7 @@ func (b *rig) collector(at bound, gro bool) *collector {
 	for i := range 64 {
 		c.in.SetBuf(i, make([]byte, 65535))
 	}
-	if gro && sys.GroDatagrams(c.fd) != 0 {
+	if gro && sys.EnableUDPGRO(c.fd) != 0 {
 		b.t.Skip("this kernel cannot merge datagrams")
 	}
 	sys.SetReceiveBuffer(c.fd, wideBuffer)

@@ -87,7 +87,7 @@ func (r *Relay) connect(f *record, slot int32, port uint16) sys.Errno {
 		sys.V6Only(f.fd)
 	}
 	if r.gro {
-		sys.GroDatagrams(f.fd)
+		sys.EnableUDPGRO(f.fd)
 	}
 	side := r.listeners[f.listener].To
 	if errno := r.bind(f, side, port); errno != 0 {

@@ -129,7 +129,7 @@ func New(e *env.Env, limit int) *Relay {
 		recv: sys.NewRecvRow(row), out: burst{row: sys.NewSendRow(row, row)},
 	}
 	if fd := hostSocket(true); fd >= 0 {
-		r.segment, r.gro = sys.SegmentsDatagrams(fd), sys.GroDatagrams(fd) == 0
+		r.segment, r.gro = sys.HasUDPSegment(fd), sys.EnableUDPGRO(fd) == 0
 		sys.Close(fd)
 	}
 	return r
@@ -150,7 +150,7 @@ func (r *Relay) Serve(l Listener) (id int32, err error) {
 	}
 	sys.SetReceiveBuffer(l.FD, wideBuffer)
 	if r.gro {
-		sys.GroDatagrams(l.FD)
+		sys.EnableUDPGRO(l.FD)
 	}
 	id = r.Share(l)
 	n := &r.listeners[id]
