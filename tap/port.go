@@ -1,7 +1,6 @@
-// Package tap defines the contract between a shard and the Layer-2 side: a
-// network namespace's tap queue, or a virtual machine's socket or virtqueue
-// pair. The back-ends are below it: tun, stream, vhost. One Port serves one
-// shard and belongs to its thread.
+// Package tap defines the interface between a shard and the guest's link: one queue
+// of a tap device. The back-end is tun, below it. One Port serves one shard and is
+// used by its thread only.
 package tap
 
 import (
@@ -12,26 +11,23 @@ import (
 
 // Port is one queue pair of a Layer-2 back-end.
 //
-// Offload travels in ring.Frame.Offload, by meaning: each Port encodes it its
-// own way, or does in software what its peer does not offer, so that
-// translators always build superpackets with partial checksums.
+// Offload is in ring.Frame.Offload. A Port encodes it for its peer, or does in
+// software what the peer does not offer, so that translators always build
+// superpackets with partial checksums.
 type Port interface {
-	// Send delivers frames to the guest: see ring.Sink. It never blocks;
-	// what the guest's queue does not take is counted as TapFull or
-	// TapError.
+	// Send sends frames to the guest: see ring.Sink. It never blocks; frames
+	// that the queue does not take are counted as TapFull or TapError.
 	ring.Sink
-	// Receive takes frames out of pool, fills them, and puts them into b,
-	// which must be empty, until b is full, the queue is empty or the pool
-	// is. It never blocks. more tells that the queue may hold further
-	// frames; errno is set when the back-end is gone for good (EBADF, EIO,
-	// ENODEV...), never EAGAIN.
+	// Receive reads frames of pool from the queue into b, which must be
+	// empty. It never blocks. more means that the queue may hold further
+	// frames; errno is set, and never EAGAIN, when the device is gone for
+	// good (EBADF, EIO, ENODEV...).
 	Receive(b *ring.Batch, pool *ring.Pool) (more bool, errno sys.Errno)
-	// FD is the descriptor that becomes readable when frames wait; the
-	// shard watches it level-triggered.
+	// FD is the descriptor that is readable while frames wait; the shard
+	// watches it level-triggered.
 	FD() int
-	// SetCounters tells where the Port counts, before its first use.
+	// SetCounters sets where the Port counts; call it before any other use.
 	SetCounters(c *stats.Counters)
-	// Close closes the descriptors. It does not give frames back: there
-	// are none that the Port keeps between calls.
+	// Close closes the descriptor. A Port keeps no frames between calls.
 	Close() error
 }

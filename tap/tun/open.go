@@ -8,15 +8,15 @@ import (
 	"penne/tap/vnet"
 )
 
-// MaxQueues is the most queues that the kernel gives one interface
-// (MAX_TAP_QUEUES of drivers/net/tun.c).
+// MaxQueues is the most queues of one interface (MAX_TAP_QUEUES of
+// drivers/net/tun.c).
 const MaxQueues = 256
 
-// DefaultTxQueueLen is in frames. The kernel's own 1000 are overrun by one
-// window of a fast flow whose packets are not superpackets.
+// DefaultTxQueueLen is in frames. The kernel's default, 1000, is less than one window
+// of a fast flow whose packets are not superpackets.
 const DefaultTxQueueLen = 10000
 
-// Options say what to open.
+// Options of Open and Adopt.
 type Options struct {
 	// Name of the interface; empty lets the kernel choose tapN.
 	Name string
@@ -27,17 +27,17 @@ type Options struct {
 	TxQueueLen int
 }
 
-// Caps are what the kernel gave: what may cross the tap in one frame, in either
-// direction. What is missing, a Queue does in software.
+// Caps are the offloads that the kernel granted, in both directions. A Queue does
+// the others in software.
 type Caps struct {
-	Vnet       bool // a virtio-net header stands before each frame
+	Vnet       bool // a virtio-net header before each frame
 	Csum       bool // partial checksums
 	TSO        bool // TCP superpackets, both families
 	USO        bool // UDP superpackets, both families (Linux 6.2)
 	MultiQueue bool // the interface can have several queues
 }
 
-// Device is a tap interface, and what we hold of its queues.
+// Device is a tap interface and our queues of it.
 type Device struct {
 	name   string
 	caps   Caps
@@ -45,8 +45,8 @@ type Device struct {
 	txqErr error
 }
 
-// kernel is what Open asks of the system; tests put doubles here to refuse one
-// thing at a time.
+// kernel is the system calls of Open and Adopt. Tests replace them, to have one
+// refused at a time.
 type kernel struct {
 	open       func() (int, error)
 	setIff     func(fd int, name string, flags uint16) (string, error)
@@ -70,9 +70,9 @@ func realKernel() *kernel {
 // in the network namespace that gets the interface, with CAP_NET_ADMIN over it;
 // the Device works from any thread afterwards.
 //
-// Fewer queues than wanted, and fewer offloads, are no error: see Queues and
-// Caps. A free persistent tap that exists under the name is taken over with one
-// queue. Neither addresses nor the link's state are touched.
+// Fewer queues or offloads than wanted are no error: see Queues and Caps. If a
+// persistent tap of that name exists and is free, Open takes it over, with one queue.
+// It changes neither addresses nor the link's state.
 func Open(o Options) (*Device, error) { return open(o, realKernel()) }
 
 func open(o Options, k *kernel) (*Device, error) {
@@ -95,10 +95,9 @@ func open(o Options, k *kernel) (*Device, error) {
 	return d, nil
 }
 
-// Adopt takes over fd, an open tap descriptor that the caller passed on, as a
-// Device with one queue. The calling thread should be in the namespace of the
-// interface, else the length of its queue stays as it is. On an error fd is
-// still the caller's.
+// Adopt makes a Device with one queue of fd, an open tap descriptor. The calling
+// thread should be in the network namespace of the interface, else the length of its
+// queue cannot be set. On an error fd is still the caller's.
 func Adopt(fd int, o Options) (*Device, error) { return adopt(fd, o, realKernel()) }
 
 func adopt(fd int, o Options, k *kernel) (*Device, error) {
@@ -124,9 +123,9 @@ func adopt(fd int, o Options, k *kernel) (*Device, error) {
 	return d, nil
 }
 
-// baseFlags are those of every queue; Linux has had them since 2.6.27. IFF_NAPI
-// (4.15) stays off: it defers what write does at once, into merging that
-// superpackets do not need. One TCP stream of them into the guest, medians of 9
+// baseFlags are those of every queue (Linux 2.6.27). IFF_NAPI (4.15) stays off: it
+// defers what write would do at once, for the sake of GRO, which superpackets do not
+// need. One TCP stream of them into the guest, medians of 9
 // runs at MSS 1460: without 48.8 Gbit/s and 0.254 CPU-s/GB, with 43.3 and 0.298;
 // at 65000: 50.6 and 0.255, 46.3 and 0.257 (Linux 6.18, 2 busy cores).
 const baseFlags = sys.IFF_TAP | sys.IFF_NO_PI | sys.IFF_VNET_HDR
@@ -150,10 +149,10 @@ func (d *Device) first(o *Options, k *kernel) error {
 	return nil
 }
 
-// attach tries the ways to get the interface, best first. IFF_TUN_EXCL (3.10)
-// keeps us from becoming one more queue of somebody's multi-queue tap of that
-// name; without it and without IFF_MULTI_QUEUE only a tap that nobody holds
-// lets us in.
+// attach tries the ways to get the interface, best first. IFF_TUN_EXCL (3.10) keeps
+// us from becoming one more queue of another program's multi-queue tap of that name.
+// Without it, and without IFF_MULTI_QUEUE, TUNSETIFF succeeds only for a tap that no
+// program has open.
 func (d *Device) attach(fd int, o *Options, k *kernel) (err error) {
 	tries := [...]uint16{
 		baseFlags | sys.IFF_TUN_EXCL | sys.IFF_MULTI_QUEUE,
@@ -177,7 +176,7 @@ func (d *Device) attach(fd int, o *Options, k *kernel) (err error) {
 	return err
 }
 
-// more adds a queue.
+// more adds a queue to a multi-queue interface.
 func (d *Device) more(k *kernel) error {
 	fd, err := k.open()
 	if err != nil {
@@ -194,7 +193,7 @@ func (d *Device) more(k *kernel) error {
 	return nil
 }
 
-// finish sets what belongs to the interface and hands the result to its queues.
+// finish sets the interface's offloads and queue length, and tells the queues.
 func (d *Device) finish(o *Options, k *kernel) {
 	d.offload(k)
 	frames := o.TxQueueLen
@@ -214,8 +213,8 @@ const (
 	uso = sys.TUN_F_USO4 | sys.TUN_F_USO6
 )
 
-// offload asks for the most the kernel grants, and no less: bits that it does
-// not know make it refuse all.
+// offload asks for less and less until the kernel agrees: it refuses all if it does
+// not know one of the bits.
 func (d *Device) offload(k *kernel) {
 	fd := d.queues[0].fd
 	if !d.caps.Vnet {
@@ -237,10 +236,10 @@ func (d *Device) offload(k *kernel) {
 	}
 }
 
-// openError is a refusal of the clone device; what to do is netns.TunError's.
+// openError says that /dev/net/tun cannot be opened; netns.TunError adds what to do.
 func openError(err error) error { return fmt.Errorf("open %s: %w", sys.TunPath, err) }
 
-// nameError adds what to do to a refusal of an interface.
+// nameError says why the interface cannot be created, and what to do.
 func nameError(name string, err error) error {
 	switch {
 	case errors.Is(err, sys.EPERM):
@@ -263,11 +262,10 @@ func (d *Device) Queues() int { return len(d.queues) }
 // Queue is the i-th queue, from 0, the Port of one shard.
 func (d *Device) Queue(i int) *Queue { return d.queues[i] }
 
-// TxQueueError says why the queue length could not be set, or is nil. The tap
-// works nevertheless, but a burst of small packets from the guest is dropped in
-// the kernel. The ioctl wants CAP_NET_ADMIN in the initial user namespace
-// (dev_ioctl), so it is refused to whoever has it over the network namespace
-// only: rtnetlink (IFLA_TXQLEN) is what serves there.
+// TxQueueError says why the queue length could not be set, or is nil. The tap works
+// nevertheless, but the kernel may drop from a burst of small packets of the guest.
+// The ioctl needs CAP_NET_ADMIN in the initial user namespace (dev_ioctl); with that
+// over the network namespace only, rtnetlink (IFLA_TXQLEN) works instead.
 func (d *Device) TxQueueError() error { return d.txqErr }
 
 // Close closes all queues; the interface goes with the last one unless it is

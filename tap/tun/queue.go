@@ -94,7 +94,7 @@ func (q *Queue) take(f *ring.Frame, n int) bool {
 	case length < wire.EthLen:
 		q.count.Drop(stats.Truncated)
 		return false
-	case ring.HeadRoom+length == ring.SlotSize: // the kernel cuts without a word
+	case ring.HeadRoom+length == ring.SlotSize: // the kernel truncates silently
 		q.count.Drop(stats.Oversize)
 		return false
 	}
@@ -112,12 +112,11 @@ func (q *Queue) take(f *ring.Frame, n int) bool {
 	return true
 }
 
-// Send implements ring.Sink: one write per frame, or one per segment where the
-// kernel does not segment. A partial checksum is completed in the frame where
-// the kernel does not complete it.
+// Send implements ring.Sink: one write per frame, or one per segment if the kernel
+// does not segment. If it does not complete checksums either, Send does.
 func (q *Queue) Send(frames []*ring.Frame) {
 	for _, f := range frames {
-		if f.Offload.GSOType != ring.GSONone && !q.cuts(f.Offload.GSOType) {
+		if f.Offload.GSOType != ring.GSONone && !q.segments(f.Offload.GSOType) {
 			q.sendSegments(f)
 			continue
 		}
@@ -129,14 +128,15 @@ func (q *Queue) Send(frames []*ring.Frame) {
 	}
 }
 
-// cuts tells whether the kernel segments superpackets of type typ.
-func (q *Queue) cuts(typ uint8) bool {
+// segments tells whether the kernel segments superpackets of GSO type typ.
+func (q *Queue) segments(typ uint8) bool {
 	if typ == ring.GSOUDPL4 {
 		return q.caps.USO
 	}
 	return q.caps.TSO
 }
 
+// sendWhole writes f as it is, with a virtio-net header if the tap has one.
 func (q *Queue) sendWhole(f *ring.Frame) {
 	start := f.Offset() - q.hdrLen
 	b := f.Slot()[start : f.Offset()+f.Len()]
@@ -147,8 +147,8 @@ func (q *Queue) sendWhole(f *ring.Frame) {
 	q.sent(len(b)-q.hdrLen, errno)
 }
 
-// sendSegments cuts f; what is left of it after the queue was full would come
-// out of order for nothing, so it is dropped with the segment that failed.
+// sendSegments cuts f and writes the segments. If one does not fit into the queue, the
+// rest of f is dropped with it: behind a gap it would be of little use.
 func (q *Queue) sendSegments(f *ring.Frame) {
 	if !q.split.Start(f.Bytes(), &f.Offload) {
 		q.count.Drop(stats.TapError)
@@ -168,6 +168,7 @@ func (q *Queue) sendSegments(f *ring.Frame) {
 	}
 }
 
+// next returns the next segment, with a virtio-net header if the tap has one.
 func (q *Queue) next() (hdr, payload []byte, ok bool) {
 	if q.hdrLen != 0 {
 		return q.split.NextVnet()
@@ -175,7 +176,8 @@ func (q *Queue) next() (hdr, payload []byte, ok bool) {
 	return q.split.Next()
 }
 
-// sent counts a write of one frame of n octets and tells whether it went.
+// sent counts the result of writing a frame of n octets, and tells whether it was
+// sent.
 func (q *Queue) sent(n int, errno sys.Errno) bool {
 	switch errno {
 	case 0:
@@ -184,7 +186,7 @@ func (q *Queue) sent(n int, errno sys.Errno) bool {
 		return true
 	case sys.EAGAIN, sys.ENOBUFS, sys.ENOMEM:
 		q.count.Drop(stats.TapFull)
-	default: // EIO: the interface is down; EINVAL: the kernel dislikes the frame
+	default: // EIO: the interface is down; EINVAL: the kernel rejects the frame
 		q.count.Drop(stats.TapError)
 	}
 	return false

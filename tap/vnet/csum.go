@@ -8,7 +8,7 @@ import (
 	"penne/ring"
 )
 
-// csumOffset is where the checksum field of a TCP or UDP header is.
+// csumOffset is the offset of the checksum field in a TCP or UDP header.
 func csumOffset(proto uint8) uint16 {
 	if proto == wire.ProtoTCP {
 		return tcpCsumOffset
@@ -16,11 +16,11 @@ func csumOffset(proto uint8) uint16 {
 	return udpCsumOffset
 }
 
-// Complete computes the checksum that o says is partial and puts it into
-// frame, as the receiver of the offload would have: the field holds the sum of
-// the pseudo-header, the sum runs to the end of the frame. It then clears
-// o.NeedsCsum. It returns false, and changes nothing, if the fields lie outside
-// the frame. A frame with GSOType set has no one checksum: see Splitter.
+// Complete completes the partial checksum of frame, if o says that there is one, and
+// clears o.NeedsCsum: it sums from o.CsumStart to the end of the frame, including
+// the checksum field, which holds the sum of the pseudo-header. It returns false, and
+// changes nothing, if the field lies outside the frame. Superpackets are for
+// Splitter.
 func Complete(frame []byte, o *ring.Offload) bool {
 	if !o.NeedsCsum {
 		return true

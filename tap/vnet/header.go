@@ -15,7 +15,7 @@ const (
 	HdrLenMrg = 12
 )
 
-// Bits of the flags field, and the bit of gso_type that tells of ECN.
+// Bits of the flags field, and the ECN bit of gso_type.
 const (
 	flagNeedsCsum = 1
 	gsoECN        = 0x80
@@ -27,8 +27,8 @@ const (
 	udpCsumOffset = 6
 )
 
-// linear is how much of a large frame without offload goes into the linear part
-// of the receiver's buffer: more than any headers we send without offload.
+// linear is hdr_len for a frame without offload: more than the headers of any that we
+// send.
 const linear = 128
 
 // PutHeader encodes o in the first HdrLen octets of b, for the frame that
@@ -53,9 +53,9 @@ func PutHeader(b, frame []byte, o *ring.Offload) {
 	clear(b[HdrLen:])
 }
 
-// headersLen is the hdr_len field: how much of frame is headers. Without it
-// Linux copies a whole 64 KiB frame into one linear buffer, an allocation of
-// order 5, instead of pages (tun_get_user, 6.18).
+// headersLen is the hdr_len field: how much of frame is headers. If it is 0, Linux
+// copies all of a 64 KiB frame into one linear buffer, an allocation of order 5,
+// instead of pages (tun_get_user, 6.18).
 func headersLen(frame []byte, o *ring.Offload) uint16 {
 	end := linear
 	if o.NeedsCsum {
@@ -98,8 +98,8 @@ func ParseHeader(b, frame []byte, o *ring.Offload) bool {
 	return o.GSOSize != 0 && gsoFits(frame, o.GSOType)
 }
 
-// gsoFits tells whether frame may be of a protocol that typ cuts. Extension
-// headers of IPv6 pass: whoever reads further meets the transport header.
+// gsoFits tells whether frame may be of the protocol that GSO type typ is for. IPv6
+// extension headers are not followed: wire.Parse does that later.
 func gsoFits(frame []byte, typ uint8) bool {
 	if len(frame) < wire.EthLen+wire.IPv4Len {
 		return false

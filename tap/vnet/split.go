@@ -8,21 +8,20 @@ import (
 	"penne/ring"
 )
 
-// Flags of a TCP segment that only the last one of a run, or the first, keeps.
+// TCP flags that only the last segment of a run has, or only the first.
 const (
 	tcpLastOnly  = wire.FIN | wire.PSH
 	tcpFirstOnly = wire.CWR // RFC 3168 section 6.1.2: once per reduction
 )
 
-// maxHeaders is the longest row of headers that Splitter copies: Ethernet, IPv6
-// with 136 octets of extension headers, TCP with all its options. We build
-// none that are longer.
+// maxHeaders is the length of the longest headers that Splitter takes: Ethernet, IPv6
+// with 136 octets of extension headers, TCP with 40 of options. We build none that
+// are longer.
 const maxHeaders = wire.EthLen + wire.IPv6Len + 136 + 60
 
-// Splitter cuts one superpacket after another into segments: Start, then Next
-// until it says false. The payload is not copied. The zero Splitter is ready;
-// it is owned by one thread and keeps a reference to the frame until the end of
-// the run.
+// Splitter cuts superpackets into segments: Start, then Next until that returns false.
+// It does not copy the payload, and refers to the frame until then. The zero Splitter
+// is ready for use; it is not safe for concurrent use.
 type Splitter struct {
 	// Partial leaves the checksum of each segment partial, for a receiver
 	// that completes checksums but does not segment.
@@ -39,11 +38,9 @@ type Splitter struct {
 	buf [HdrLen + maxHeaders]byte
 }
 
-// Start takes the superpacket frame with its offload o. It returns false if
-// that cannot be cut: o names no GSO type, or not the frame's protocol, or the
-// frame is malformed, or its headers are longer than any we build.
-//
-// IP header, TCP header and addresses are read now; payload is summed by Next.
+// Start begins with the superpacket frame and its offload o. It returns false if that
+// cannot be cut: o has no GSO type, or that of another protocol, or the frame is
+// malformed, or its headers are longer than maxHeaders.
 func (s *Splitter) Start(frame []byte, o *ring.Offload) bool {
 	if wire.Parse(frame, &s.h) != wire.OK || o.GSOSize == 0 || !s.fits(o.GSOType) {
 		return false
@@ -59,8 +56,8 @@ func (s *Splitter) Start(frame []byte, o *ring.Offload) bool {
 	return s.total > 0
 }
 
-// fits tells whether typ is the way to cut what was parsed, whose headers must
-// fit into the scratch memory.
+// fits tells whether the parsed frame is of GSO type typ, with headers of at most
+// maxHeaders.
 func (s *Splitter) fits(typ uint8) bool {
 	if s.h.Payload > maxHeaders {
 		return false
@@ -76,9 +73,9 @@ func (s *Splitter) fits(typ uint8) bool {
 	return false
 }
 
-// Next gives the next segment as its headers, from the Ethernet header on, and
-// its payload; ok is false when there is none left. hdr is good until the
-// following Next or Start, payload lies in the superpacket.
+// Next returns the next segment's headers, from the Ethernet header on, and payload;
+// ok is false when there is none left. hdr is valid until the following call of Next
+// or Start, payload is part of the superpacket.
 func (s *Splitter) Next() (hdr, payload []byte, ok bool) {
 	if len(s.payload) == 0 {
 		return nil, nil, false
@@ -97,7 +94,7 @@ func (s *Splitter) Next() (hdr, payload []byte, ok bool) {
 	return hdr, payload, true
 }
 
-// NextVnet is Next with a virtio-net header of HdrLen octets before the headers.
+// NextVnet is Next with a virtio-net header before the Ethernet header.
 func (s *Splitter) NextVnet() (hdr, payload []byte, ok bool) {
 	hdr, payload, ok = s.Next()
 	if !ok {
@@ -107,13 +104,12 @@ func (s *Splitter) NextVnet() (hdr, payload []byte, ok bool) {
 	return s.buf[:HdrLen+len(hdr)], payload, true
 }
 
-// Offload tells what the receiver of the segments must still do: nothing, or
-// complete the checksum.
+// Offload is that of each segment: none, or a partial checksum.
 func (s *Splitter) Offload() ring.Offload { return s.offload }
 
-// putIP rewrites the IP header of the segment that carries n octets, done octets
-// into the payload. The identification counts up as Linux does it
-// (inet_gso_segment), whatever DF says.
+// putIP writes the IP header of the segment with n octets at offset done of the
+// payload. The identification counts up as in Linux (inet_gso_segment), whatever DF
+// says.
 func (s *Splitter) putIP(hdr []byte, done, n int) {
 	ip := hdr[s.h.L3:]
 	if s.h.V6 {
@@ -129,8 +125,8 @@ func (s *Splitter) putIP(hdr []byte, done, n int) {
 	binary.BigEndian.PutUint16(ip[10:], csum.Finish(csum.Sum(ip, 0)))
 }
 
-// putTCP rewrites sequence number and flags of the segment that starts done
-// octets into the payload.
+// putTCP writes sequence number and flags of the segment at offset done of the
+// payload.
 func (s *Splitter) putTCP(tcp []byte, done int) {
 	flags := s.flags
 	if done > 0 {
@@ -143,7 +139,7 @@ func (s *Splitter) putTCP(tcp []byte, done int) {
 	tcp[13] = flags
 }
 
-// putSum writes the transport checksum, whole or partial.
+// putSum writes the transport checksum, full or partial.
 func (s *Splitter) putSum(hdr, payload []byte) {
 	l4 := hdr[s.h.L4:]
 	field := l4[s.offload.CsumOffset:]
