@@ -107,7 +107,7 @@ func (t *TCP) guestSYN(f *ring.Frame, s *segment, key *flow.Key, hash uint64) (k
 func (t *TCP) readSYN(c *conn, s *segment) {
 	var o wire.TCPOptions
 	s.hdr.Options(&o)
-	if o.Mangled {
+	if o.Malformed {
 		t.env.Count.Drop(stats.BadOption)
 	}
 	c.mss = guestMSS(o.MSS, c.v4(), t.env.Rules.MTU)

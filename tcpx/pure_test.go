@@ -209,7 +209,7 @@ func TestSynOptions(t *testing.T) {
 		}
 		var got wire.TCPOptions
 		wire.TCP(append(make([]byte, wire.TCPLen), o...)).Options(&got)
-		if got.Mangled || got.MSS != 1460 || got.SACKOK != c.sack || got.HasWS != (c.scale >= 0) || got.HasWS && got.WScale != 8 {
+		if got.Malformed || got.MSS != 1460 || got.SACKOK != c.sack || got.HasWS != (c.scale >= 0) || got.HasWS && got.WScale != 8 {
 			t.Errorf("%+v: %+v", c, got)
 		}
 	}

@@ -1,7 +1,7 @@
-// Package icmp makes the ICMP and ICMPv6 errors that the guest gets: what a
-// router on its link would say in place of an errno, and what real ones said of
-// its packets, as a host socket reported it. It owns nothing; the translators
-// call it on their shard's thread.
+// Package icmp sends ICMP and ICMPv6 errors to the guest: what a router on its link
+// would send where a socket call of ours fails, and the errors that came from the
+// network for its packets, as a socket's error queue reports them. It has no state;
+// the translators call it on their shard's thread.
 //
 // Sources: RFC 792, RFC 1122 section 3.2.2, RFC 1191, RFC 1812 sections 4.3.2.3
 // and 5.2.7.1, RFC 4443.
@@ -19,22 +19,22 @@ import (
 
 // Types and codes of errors.
 const (
-	unreachable4  = 3
-	timeExceeded4 = 11
-	parameter4    = 12
-	net4          = 0
-	host4         = 1
-	port4         = 3
-	tooBig4       = 4
-	admin4        = 13
+	unreachable4      = 3
+	timeExceeded4     = 11
+	parameterProblem4 = 12
+	netUnreachable4   = 0
+	hostUnreachable4  = 1
+	portUnreachable4  = 3
+	fragNeeded4       = 4
+	prohibited4       = 13
 
-	unreachable6 = 1
-	tooBig6      = 2
-	parameter6   = 4
-	route6       = 0
-	admin6       = 1
-	addr6        = 3
-	port6        = 4
+	unreachable6      = 1
+	packetTooBig6     = 2
+	parameterProblem6 = 4
+	noRoute6          = 0
+	prohibited6       = 1
+	addrUnreachable6  = 3
+	portUnreachable6  = 4
 )
 
 // QuoteMax is the longest quote: an ICMPv6 error has at most 1280 octets
@@ -48,16 +48,16 @@ const (
 type Error struct {
 	From, To   wire.Addr
 	Type, Code uint8
-	// Info is the second word of the header: the MTU of a message that says
-	// "too big", else 0.
+	// Info is the second word of the header: the MTU of "packet too big" and
+	// "fragmentation needed", else 0.
 	Info uint32
 	// Quote is the guest's packet from its IP header on, of any length.
 	Quote []byte
 }
 
-// Reject tells the guest that its packet f goes nowhere, if errno is a reason
-// that a router would tell, and f not for many: of such packets RFC 1122 section
-// 3.2.2 and RFC 4443 section 2.4 forbid it. f stays the caller's.
+// Reject sends the guest destination unreachable for its packet f, if errno has such a
+// message, and f was not to a link-layer multicast or broadcast address, for which
+// RFC 1122 section 3.2.2 and RFC 4443 section 2.4 forbid it. f stays the caller's.
 func (m *Error) Reject(e *env.Env, f *ring.Frame, errno sys.Errno) {
 	if f.Bytes()[0]&1 != 0 {
 		return
@@ -67,8 +67,8 @@ func (m *Error) Reject(e *env.Env, f *ring.Frame, errno sys.Errno) {
 	}
 }
 
-// RejectLong tells the guest that its packet f is longer than a link of mtu
-// octets takes. f stays the caller's.
+// RejectLong tells the guest that its packet f is longer than mtu, the path's MTU. f
+// stays the caller's.
 func (m *Error) RejectLong(e *env.Env, f *ring.Frame, mtu int) {
 	if f.Bytes()[0]&1 != 0 && f.H.Dst.Is4() {
 		return // ICMPv6 allows it, and path MTU discovery for groups needs it
@@ -78,12 +78,12 @@ func (m *Error) RejectLong(e *env.Env, f *ring.Frame, mtu int) {
 	m.Send(e)
 }
 
-// about makes m one of ours about the guest's packet f.
+// about makes m an error from us about the guest's packet f.
 func (m *Error) about(e *env.Env, f *ring.Frame) {
 	m.From, m.To, m.Quote = Ours(e, &f.H.Dst), f.H.Src, f.Bytes()[f.H.L3:]
 }
 
-// Send builds the message in e.Out.
+// Send puts the message into e.Out.
 func (m *Error) Send(e *env.Env) {
 	proto, limit := uint8(wire.ProtoICMPv6), QuoteMax
 	if m.From.Is4() {
@@ -111,17 +111,17 @@ func (m *Error) Send(e *env.Env) {
 	e.Out.Commit(1)
 }
 
-// Unreachable sets type and code to what a router would say in place of errno,
-// and returns false if it would say nothing.
+// Unreachable sets type and code to the destination unreachable that stands for errno,
+// and returns false if there is none.
 func (m *Error) Unreachable(errno sys.Errno) bool {
-	v4, v6 := uint8(admin4), uint8(admin6)
+	v4, v6 := uint8(prohibited4), uint8(prohibited6)
 	switch errno {
 	case sys.ECONNREFUSED:
-		v4, v6 = port4, port6
+		v4, v6 = portUnreachable4, portUnreachable6
 	case sys.EHOSTUNREACH, sys.EHOSTDOWN:
-		v4, v6 = host4, addr6
+		v4, v6 = hostUnreachable4, addrUnreachable6
 	case sys.ENETUNREACH, sys.ENETDOWN:
-		v4, v6 = net4, route6
+		v4, v6 = netUnreachable4, noRoute6
 	case sys.EACCES, sys.EPERM, sys.EMFILE, sys.ENFILE, sys.ENOMEM:
 	default:
 		return false
@@ -133,17 +133,16 @@ func (m *Error) Unreachable(errno sys.Errno) bool {
 	return true
 }
 
-// TooBig sets type and code for a packet that a link of mtu octets does not
-// take.
+// TooBig sets type, code and MTU for a packet longer than mtu.
 func (m *Error) TooBig(mtu uint32) {
-	m.Type, m.Code, m.Info = tooBig6, 0, mtu
+	m.Type, m.Code, m.Info = packetTooBig6, 0, mtu
 	if m.From.Is4() {
-		m.Type, m.Code, m.Info = unreachable4, tooBig4, mtu&0xffff // RFC 1191 section 4
+		m.Type, m.Code, m.Info = unreachable4, fragNeeded4, mtu&0xffff // RFC 1191 section 4
 	}
 }
 
-// Relay sets type and code to those of an error that a socket reported, and
-// returns false for one that is not the guest's business.
+// Relay sets type and code to those of an error from a socket's error queue, and
+// returns false for one that the guest need not know.
 func (m *Error) Relay(fault *sys.SocketFault) bool {
 	if fault.Errno == sys.EMSGSIZE {
 		m.TooBig(fault.Info)
@@ -154,14 +153,14 @@ func (m *Error) Relay(fault *sys.SocketFault) bool {
 	}
 	m.Type, m.Code, m.Info = fault.Type, fault.Code, 0
 	if m.From.Is4() {
-		return m.Type == unreachable4 || m.Type == timeExceeded4 || m.Type == parameter4
+		return m.Type == unreachable4 || m.Type == timeExceeded4 || m.Type == parameterProblem4
 	}
-	return m.Type >= unreachable6 && m.Type <= parameter6
+	return m.Type >= unreachable6 && m.Type <= parameterProblem6
 }
 
-// Reporter is the address from which the guest hears of a fault: who reported
-// it, or remote if that was peer, which is how the guest knows it; else, where
-// nobody on the network reported it or the guest could not reach who did, us.
+// Reporter is the source address of the guest's copy of an error: that of the node that
+// sent it, as the guest sees it, which for peer is remote; or ours, if the error is
+// the host's own or the guest has no address for the node.
 func Reporter(e *env.Env, fault *sys.SocketFault, peer, remote *wire.Addr) wire.Addr {
 	if fault.HasOffender {
 		from := wire.Addr(fault.Offender)
@@ -175,8 +174,8 @@ func Reporter(e *env.Env, fault *sys.SocketFault, peer, remote *wire.Addr) wire.
 	return Ours(e, remote)
 }
 
-// Ours is our own address towards the guest, in remote's family, or remote
-// itself where we have none.
+// Ours is our own address towards the guest, in remote's family, or remote if we have
+// none.
 func Ours(e *env.Env, remote *wire.Addr) wire.Addr {
 	ours := e.Rules.Of(remote).Ours
 	if ours.IsZero() && !remote.Is4() {

@@ -7,16 +7,16 @@ import (
 
 // Addr is an IPv6 address, or an IPv4 one in its v4-mapped form
 // (::ffff:a.b.c.d, RFC 4291 section 2.5.5.2), so that both families share one
-// comparable, pointer-free key. The zero Addr is the unspecified address of
-// IPv6 and stands for "none".
+// comparable type without pointers. The zero Addr is the unspecified address of
+// IPv6, and also means "none".
 type Addr [16]byte
 
-// Addr4 maps the four octets at b, which must hold at least four.
+// Addr4 is the IPv4 address in the first four octets of b.
 func Addr4(b []byte) Addr {
 	return Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
 }
 
-// Addr6 copies the sixteen octets at b, which must hold at least sixteen.
+// Addr6 is the IPv6 address in the first sixteen octets of b.
 func Addr6(b []byte) Addr { return Addr(b[:16]) }
 
 // AddrFrom converts a netip address; the zone is dropped, an invalid address
@@ -75,7 +75,7 @@ func (a *Addr) IsLinkLocal() bool {
 	return a[0] == 0xfe && a[1]&0xc0 == 0x80
 }
 
-// Unspecified is 0.0.0.0 or ::, the address of none or of any.
+// Unspecified is 0.0.0.0 or ::.
 func Unspecified(v4 bool) Addr {
 	if v4 {
 		return Addr{10: 0xff, 11: 0xff}
@@ -91,7 +91,7 @@ func (a *Addr) IsUnspecified() bool {
 	return a.IsZero()
 }
 
-// IsBroadcast4 tells whether a is the limited broadcast address.
+// IsBroadcast4 tells whether a is the limited broadcast address, 255.255.255.255.
 func (a *Addr) IsBroadcast4() bool {
 	return a.Is4() && binary.BigEndian.Uint32(a[12:]) == 0xffffffff
 }
@@ -110,7 +110,7 @@ type MAC [6]byte
 // Broadcast is the Ethernet broadcast address.
 var Broadcast = MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// IsMulticast tells whether the group bit is set (broadcast included).
+// IsMulticast tells whether m is a multicast or the broadcast address.
 func (m *MAC) IsMulticast() bool { return m[0]&1 != 0 }
 
 // IsZero tells whether m is all zero ("not known").

@@ -14,8 +14,8 @@ func PutEth(b []byte, dst, src *MAC, etherType uint16) {
 }
 
 // PutIPv4 writes an option-less IPv4 header with its checksum into b: total is
-// the length of the packet, header included, in octets; the packet may not be
-// fragmented (DF), its identification is therefore 0 (RFC 6864 section 4.1).
+// the length of the packet, header included, in octets. DF is set, and the
+// identification therefore 0 (RFC 6864 section 4.1).
 func PutIPv4(b []byte, total int, proto, ttl uint8, src, dst *Addr) {
 	_ = b[IPv4Len-1]
 	binary.BigEndian.PutUint32(b, 0x45<<24|uint32(uint16(total)))
@@ -26,8 +26,7 @@ func PutIPv4(b []byte, total int, proto, ttl uint8, src, dst *Addr) {
 	binary.BigEndian.PutUint16(b[10:], csum.Finish(csum.Sum(b[:IPv4Len], 0)))
 }
 
-// PutIPv6 writes an IPv6 header into b: payload is the length of what follows
-// it, in octets.
+// PutIPv6 writes an IPv6 header into b, for payload octets that follow it.
 func PutIPv6(b []byte, payload int, proto, hops uint8, src, dst *Addr) {
 	_ = b[IPv6Len-1]
 	binary.BigEndian.PutUint32(b, 6<<28)
@@ -36,8 +35,8 @@ func PutIPv6(b []byte, payload int, proto, hops uint8, src, dst *Addr) {
 	copy(b[24:40], dst[:])
 }
 
-// PutIP writes an IPv4 or IPv6 header, as src's family asks, for a packet with
-// payload octets behind it, and returns the header's length. The hop limit is
+// PutIP writes an IP header of src's family into b, for payload octets that follow
+// it, and returns the header's length. The hop limit is
 // 64, the default of RFC 1700.
 func PutIP(b []byte, payload int, proto uint8, src, dst *Addr) int {
 	if src.Is4() {
@@ -70,8 +69,8 @@ func PseudoSum(src, dst *Addr, proto uint8, length int) uint32 {
 	return csum.Pseudo(src.Bytes(), dst.Bytes(), proto, uint32(length))
 }
 
-// PutUDP writes the header of the datagram udp, whose payload lies behind it,
-// with the checksum.
+// PutUDP writes the header of the datagram udp, whose payload is there already, with
+// the checksum.
 func PutUDP(udp []byte, srcPort, dstPort uint16, src, dst *Addr) {
 	binary.BigEndian.PutUint16(udp, srcPort)
 	binary.BigEndian.PutUint16(udp[2:], dstPort)
@@ -81,8 +80,8 @@ func PutUDP(udp []byte, srcPort, dstPort uint16, src, dst *Addr) {
 	binary.BigEndian.PutUint16(udp[6:], csum.FinishUDP(sum))
 }
 
-// SumOK verifies the L4 checksum of frame, whole and not a fragment, that Parse
-// has filled h from. Frames whose checksum the kernel left out are not for it.
+// SumOK verifies the L4 checksum of frame, of which Parse made h with the verdict OK.
+// It is not for frames with a partial checksum (ring.Offload.NeedsCsum).
 func (h *Headers) SumOK(frame []byte) bool {
 	l4 := frame[h.L4 : uint32(h.Payload)+h.PayloadLen]
 	return csum.Fold(csum.Sum(l4, PseudoSum(&h.Src, &h.Dst, h.Proto, len(l4)))) == 0xffff

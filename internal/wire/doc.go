@@ -1,7 +1,6 @@
-// Package wire gives views on Ethernet, ARP, IPv4, IPv6, TCP, UDP and ICMP
-// headers that lie in a frame, and one function, Parse, that checks every
-// length of a frame from the guest once, at the rim. What comes after Parse
-// relies on the offsets it found and checks nothing again.
+// Package wire reads and builds Ethernet, IPv4, IPv6, TCP, UDP and ICMP headers.
+// Parse checks every length in a frame from the guest, once, on entry; what
+// follows relies on the offsets it found and does not check again.
 //
 // Nothing here allocates, does I/O or keeps state. All multi-octet fields are
 // in network byte order on the wire and in host order in the API.

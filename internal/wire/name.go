@@ -2,8 +2,8 @@ package wire
 
 import "strings"
 
-// NameLen is the length of the domain name d, which may end in a dot, encoded
-// as RFC 1035 section 3.1 says; false if it is none.
+// NameLen is the length of the domain name d, which may end in a dot, in the encoding
+// of RFC 1035 section 3.1; false if d is not valid.
 func NameLen(d string) (int, bool) {
 	d = strings.TrimSuffix(d, ".")
 	label := 0
@@ -20,7 +20,7 @@ func NameLen(d string) (int, bool) {
 	return len(d) + 2, label > 0 && label <= 63 && len(d) <= 253
 }
 
-// PutName appends the name d, which NameLen has accepted, to b, uncompressed.
+// PutName appends the encoding of the valid name d, without compression, to b.
 func PutName(b []byte, d string) []byte {
 	d = strings.TrimSuffix(d, ".")
 	for len(d) > 0 {

@@ -2,14 +2,14 @@ package wire
 
 import "encoding/binary"
 
-// EtherTypes that penne knows.
+// EtherTypes that Parse knows.
 const (
 	EtherIPv4 = 0x0800
 	EtherARP  = 0x0806
 	EtherIPv6 = 0x86dd
 )
 
-// IP protocol numbers that penne knows.
+// IP protocol numbers that Parse knows.
 const (
 	ProtoICMP   = 1
 	ProtoTCP    = 6
@@ -27,21 +27,21 @@ const (
 	ICMPLen = 8
 )
 
-// Verdict says what Parse found.
+// Verdict is the result of Parse.
 type Verdict uint8
 
 // Verdicts of Parse.
 const (
-	OK        Verdict = iota // whole and understood as far as L4
+	OK        Verdict = iota // valid as far as the L4 header
 	Truncated                // shorter than its headers say
 	Malformed                // a field contradicts another
 	Fragment                 // an IP fragment (first or later)
 	Unknown                  // an EtherType or protocol that is not ours
 )
 
-// Headers are the checked facts of one frame. Offsets count from the start of
-// the Ethernet header. For IPv4 and IPv6 every offset and PayloadLen lies
-// within the frame that was parsed; other EtherTypes set only EtherType.
+// Headers is what Parse found in a frame. Offsets count from the start of the
+// Ethernet header, and with the verdict OK all of them, and PayloadLen, lie within
+// the frame. Of frames that are not IP only EtherType is set.
 type Headers struct {
 	Src, Dst   Addr   // IP source and destination
 	EtherType  uint16 // host order
@@ -56,8 +56,8 @@ type Headers struct {
 	V6         bool
 }
 
-// Parse fills h from the Ethernet frame b and says how far it got. b may be a
-// superpacket (up to 64 KiB of payload). Checksums are not verified here.
+// Parse fills h from the Ethernet frame b, which may be a superpacket (up to 64 KiB of
+// payload). It does not verify checksums.
 func Parse(b []byte, h *Headers) Verdict {
 	*h = Headers{}
 	if len(b) < EthLen {
@@ -91,7 +91,7 @@ func parse4(b []byte, h *Headers) Verdict {
 	h.L3, h.L4 = EthLen, uint16(EthLen+ihl)
 	h.TClass, h.TTL, h.Proto = ip[1], ip[8], ip[9]
 	h.Src, h.Dst = Addr4(ip[12:]), Addr4(ip[16:])
-	// More-fragments flag or a fragment offset (RFC 791 section 3.1).
+	// The MF flag or a fragment offset (RFC 791 section 3.1).
 	if binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 {
 		return Fragment
 	}
@@ -105,7 +105,7 @@ const (
 	extRouting  = 43
 	extFragment = 44
 	extDest     = 60
-	maxExt      = 8 // more than any real packet carries; bounds the walk
+	maxExt      = 8 // more than any real packet has
 )
 
 func parse6(b []byte, h *Headers) Verdict {
@@ -124,8 +124,8 @@ func parse6(b []byte, h *Headers) Verdict {
 	h.TClass = ip[0]<<4 | ip[1]>>4
 	h.TTL = ip[7]
 	h.Src, h.Dst = Addr6(ip[8:]), Addr6(ip[24:])
-	// A v4-mapped address must not stand in a packet (RFC 4291 section
-	// 2.5.5.2 keeps it to the inside of nodes), and to us it means IPv4.
+	// RFC 4291 section 2.5.5.2 has no v4-mapped addresses in packets, and an
+	// Addr of that form means IPv4.
 	if h.Src.Is4() || h.Dst.Is4() {
 		return Malformed
 	}
@@ -190,7 +190,7 @@ func parseUDP(l4 []byte, h *Headers) Verdict {
 	if len(l4) < UDPLen {
 		return Truncated
 	}
-	// A USO superpacket carries the length of the whole; zero would be a
+	// In a USO superpacket it is the length of the whole. Zero would be a
 	// jumbogram (RFC 2675), which no tap delivers.
 	n := int(binary.BigEndian.Uint16(l4[4:]))
 	if n < UDPLen {
@@ -204,6 +204,7 @@ func parseUDP(l4 []byte, h *Headers) Verdict {
 	return h.setPayload(UDPLen, n)
 }
 
+// setPayload notes an L4 header of hdr octets, and a payload up to end, from L4 on.
 func (h *Headers) setPayload(hdr, end int) Verdict {
 	h.Payload = h.L4 + uint16(hdr)
 	h.PayloadLen = uint32(end - hdr)

@@ -14,7 +14,7 @@ const (
 	CWR
 )
 
-// TCP is a view on a TCP header, options included, that Parse has checked.
+// TCP is a TCP header, options included, whose length Parse has checked.
 type TCP []byte
 
 // Seq returns the sequence number.
@@ -42,21 +42,20 @@ const (
 
 // TCPOptions are the options of a SYN, and the timestamp of any segment.
 type TCPOptions struct {
-	MSS     uint16 // 0: absent
-	WScale  uint8  // 0..14 (RFC 7323 section 2.3 caps it); valid if HasWS
-	TSVal   uint32 // valid if HasTS
-	TSEcr   uint32
-	HasWS   bool
-	SACKOK  bool
-	HasTS   bool
-	SACK    [4][2]uint32 // blocks received: left edge, right edge
-	SACKLen uint8        // blocks used in SACK
-	Mangled bool         // a length ran past the header; what came before it stands
+	MSS       uint16 // 0: absent
+	WScale    uint8  // 0..14 (RFC 7323 section 2.3 caps it); valid if HasWS
+	TSVal     uint32 // valid if HasTS
+	TSEcr     uint32
+	HasWS     bool
+	SACKOK    bool
+	HasTS     bool
+	SACK      [4][2]uint32 // blocks received: left edge, right edge
+	SACKLen   uint8        // blocks used in SACK
+	Malformed bool         // an option's length is wrong; those before it are valid
 }
 
-// Options reads the options of the header t (whole, as Parse delimits it). A
-// malformed option ends the reading and sets Mangled, as RFC 9293 section 3.1
-// asks for robustness.
+// Options reads the options of t. One of illegal length, which RFC 9293
+// section 3.1 (MUST-7) requires to be handled, ends the reading and sets Malformed.
 func (t TCP) Options(o *TCPOptions) {
 	*o = TCPOptions{}
 	if len(t) < TCPLen {
@@ -72,7 +71,7 @@ func (t TCP) Options(o *TCPOptions) {
 			continue
 		}
 		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
-			o.Mangled = true
+			o.Malformed = true
 			return
 		}
 		o.option(b[0], b[2:b[1]])
@@ -101,5 +100,5 @@ func (o *TCPOptions) option(kind byte, v []byte) {
 // SeqLT tells whether a is before b in sequence space (RFC 9293 section 3.4).
 func SeqLT(a, b uint32) bool { return int32(a-b) < 0 }
 
-// SeqLE tells whether a is b or before it in sequence space.
+// SeqLE tells whether a is before or at b in sequence space.
 func SeqLE(a, b uint32) bool { return int32(a-b) <= 0 }
