@@ -32,12 +32,12 @@ func smallAnswers(t *testing.T, r *rig) {
 		readAll(t, host, 6)
 		left = max(left, int(r.conn().consume))
 	}
-	least, most := 2*6, (maxDeferrals-1)*6
+	low, high := 2*6, (maxDeferrals-1)*6
 	if !r.tcp.peeker.offsets(r.conn()) { // asked for, or a kernel before 6.9
-		least, most = 0, 0
+		low, high = 0, 0
 	}
-	if left < least || left > most {
-		t.Errorf("at most %d octets were left, not %d to %d", left, least, most)
+	if left < low || left > high {
+		t.Errorf("at most %d octets were left, not %d to %d", left, low, high)
 	}
 	host.Close()
 	g.Next()

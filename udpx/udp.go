@@ -94,7 +94,7 @@ type record struct {
 	peer       wire.Addr
 	peerPort   uint16
 	hostPort   uint16 // 0: the kernel's choice, of no concern to others
-	claimed    bool   // hostPort is claimed of Ports
+	claimed    bool   // hostPort is claimed in Ports
 	anyAddr    int32  // 1 + its slot in UDP.anyAddr; 0: none
 	// via is 1 + the id of the listener whose socket fd is; 0: fd is the
 	// flow's own. Flows of the former kind need from, the source address of
