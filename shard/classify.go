@@ -15,21 +15,21 @@ import (
 // their turn.
 const tapPasses = 4
 
-// drainTap reads batches from the tap and hands them to the translators. s.due
+// drainTap reads batches from the tap and gives them to the translators. tapReady
 // stays set while frames may be left.
 func (s *Shard) drainTap() {
 	for range tapPasses {
-		if !s.due {
+		if !s.tapReady {
 			return
 		}
-		if s.idle {
-			s.idle, s.restAt = false, s.env.Now+int64(keepMemory)
+		if s.trimmed {
+			s.trimmed, s.trimAt = false, s.env.Now+int64(keepMemory)
 		}
 		s.rx.N = 0
 		more, errno := s.port.Receive(&s.rx, s.env.Pool)
-		s.due = more
+		s.tapReady = more
 		if errno != 0 {
-			s.lost(errno)
+			s.portFailed(errno)
 			return
 		}
 		s.classify(s.rx.Frames())
@@ -37,15 +37,15 @@ func (s *Shard) drainTap() {
 	}
 }
 
-// lost reports that the port is gone and stops watching it.
-func (s *Shard) lost(errno sys.Errno) {
-	s.due = false
+// portFailed reports that the port is gone and stops watching it.
+func (s *Shard) portFailed(errno sys.Errno) {
+	s.tapReady = false
 	s.env.Epoll.Del(s.port.FD())
 	s.group.fail(fmt.Errorf("read from the tap: %w", errno))
 }
 
-// classify checks each frame once and sorts them by protocol. Frames that go
-// no further return to the pool.
+// classify parses each frame once and sorts them by protocol. Frames that go no
+// further return to the pool.
 func (s *Shard) classify(frames []*ring.Frame) {
 	for _, f := range frames {
 		verdict := wire.Parse(f.Bytes(), &f.H)
@@ -57,7 +57,7 @@ func (s *Shard) classify(frames []*ring.Frame) {
 			s.env.Pool.Put(f)
 			continue
 		}
-		s.sort(f)
+		s.sortFrame(f)
 	}
 }
 
@@ -78,8 +78,8 @@ func dropReason(v wire.Verdict) stats.Reason {
 	return stats.Malformed
 }
 
-// sort puts a whole frame into its protocol's batch, or answers it here.
-func (s *Shard) sort(f *ring.Frame) {
+// sortFrame puts a valid frame into its protocol's batch, or answers it here.
+func (s *Shard) sortFrame(f *ring.Frame) {
 	r := s.env.Rules
 	switch {
 	case f.H.EtherType == wire.EtherARP:
@@ -94,7 +94,7 @@ func (s *Shard) sort(f *ring.Frame) {
 	case f.H.Proto == wire.ProtoTCP:
 		s.admit(&s.tcpIn, f, r.NoTCP)
 	case f.H.Proto == wire.ProtoUDP:
-		s.datagram(f)
+		s.inputUDP(f)
 	case ndp.Handles(&f.H):
 		s.ndp.Input(&s.env, f)
 		s.env.Pool.Put(f)
@@ -103,20 +103,22 @@ func (s *Shard) sort(f *ring.Frame) {
 	}
 }
 
+// admit puts f into b unless its protocol is off.
 func (s *Shard) admit(b *ring.Batch, f *ring.Frame, off bool) {
 	if off {
 		s.drop(f, stats.FamilyOff)
 		return
 	}
-	b.Add(f) // never full: it is as large as the batch being sorted
+	b.Add(f) // never full: b is as large as the batch that f came in
 }
 
+// drop counts f as dropped and returns it to the pool.
 func (s *Shard) drop(f *ring.Frame, why stats.Reason) {
 	s.count.Drop(why)
 	s.env.Pool.Put(f)
 }
 
-// translate hands each protocol its sub-batch.
+// translate gives each protocol its part of the batch.
 func (s *Shard) translate() {
 	if s.tcpIn.N > 0 {
 		s.tcp.Input(s.tcpIn.Frames())

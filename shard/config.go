@@ -1,22 +1,3 @@
-// Package shard is the per-CPU worker: one locked OS thread with its own epoll
-// instance, tap queue, flow tables, timers, frames and counters. A Group is the
-// shards of one process and the rings between them.
-//
-// One pass of a shard's loop:
-//
-//	wait      until the tap, a socket, a peer shard or a message is there
-//	messages  do what the control thread asks for
-//	sockets   give socket events to their flows
-//	handed    take the frames that peer shards passed on
-//	tap       read a batch, classify each frame once (package wire), and hand
-//	          each protocol its sub-batch (tcpx, udpx, ping)
-//	timers    expire what is due
-//	flush     one ACK a flow, frames out to the tap
-//
-// A flow belongs to the shard that made it. A frame that comes in at another
-// shard is handed over (ring.Handoff), since affinity of the tap's queues is
-// the rule but not guaranteed. Nothing else is shared on the packet path; the
-// control thread talks to shards by messages taken at the top of the loop.
 package shard
 
 import (
@@ -39,11 +20,11 @@ const (
 	// framesPerShard is the arena of each: 144 MiB of address space, of
 	// which only what is in use becomes resident.
 	framesPerShard = 2048
-	// keepFrames stay resident when an idle shard gives memory back.
+	// keepFrames stay resident when an idle shard returns memory.
 	keepFrames = 32
-	// outFrames is the set that is filled again and again for the guest. A
-	// row of datagrams fills it; TCP sends after a few, so that what it
-	// fills stays in a second-level cache.
+	// outFrames is the set of frames that is reused for all that goes to the
+	// guest. A row of datagrams fills it; TCP sends after a few, which stay
+	// in the L2 cache.
 	outFrames = ring.BatchSize
 	// eventBatch is the most readiness reports taken in one wait.
 	eventBatch = 128
@@ -65,13 +46,13 @@ type Config struct {
 	// Flows bounds the flows of TCP and of UDP over all shards; 0 means
 	// MaxFlows. The caller lowers it to what RLIMIT_NOFILE can serve.
 	Flows int
-	// Pin ties shard i to the i-th CPU that the process may use, beginning
-	// anew where there are fewer CPUs than shards.
+	// Pin pins shard i to the i-th CPU that the process may use, starting
+	// over where there are fewer CPUs than shards.
 	Pin bool
 	// Services are what the guest is told; SetServices replaces them. Nil
 	// stands for the zero Services.
 	Services *Services
-	// Bypass is for connections that are local on both sides.
+	// Bypass is for traffic that is local on both sides.
 	Bypass Bypass
 	// Warn is called from a shard's thread, once by each shard, when the
 	// kernel refuses ping sockets.

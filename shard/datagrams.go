@@ -10,12 +10,12 @@ import (
 	"penne/udpx/relay"
 )
 
-// datagrams says who serves a UDP listener, and under which number; -1 stands
-// for nobody.
-type datagrams struct{ tap, relay int32 }
+// udpServing holds the ids of a UDP listener with udpx and with the relay; -1: it
+// has none there.
+type udpServing struct{ tap, relay int32 }
 
-// side is that of the namespace, for datagrams that bypass the tap.
-func (s *Shard) side() relay.Side {
+// namespaceSide is the namespace as the relay sees it.
+func (s *Shard) namespaceSide() relay.Side {
 	return relay.Side{
 		Socket: func(v4 bool) int {
 			fd, errno := s.group.bypass.Socket(v4, wire.ProtoUDP)
@@ -24,17 +24,17 @@ func (s *Shard) side() relay.Side {
 			}
 			return fd
 		},
-		Addr:  s.inside,
+		Addr:  s.insideAddr,
 		Scope: s.group.bypass.Scope,
 	}
 }
 
-// watchUDP serves this shard's socket of a UDP listener, if it has one: one
-// inside by the relay, one on the host by the tap path, with the relay taking
-// from it what is local.
+// watchUDP serves this shard's socket of a UDP listener, if it has one. One inside
+// is the relay's; one on the host is udpx's, from which the relay takes what is
+// local.
 func (s *Shard) watchUDP(l *Listener, slot int32) {
 	by := &s.listen.udp[slot]
-	*by = datagrams{-1, -1}
+	*by = udpServing{-1, -1}
 	fd := l.socketOf(int(s.env.Shard), len(s.group.shards))
 	if fd < 0 {
 		return
@@ -46,11 +46,11 @@ func (s *Shard) watchUDP(l *Listener, slot int32) {
 	}
 }
 
-func (s *Shard) serveUDP(l *Listener, fd int, by *datagrams) (err error) {
+func (s *Shard) serveUDP(l *Listener, fd int, by *udpServing) (err error) {
 	r := relay.Listener{FD: fd, Target: l.Target, ToAddr: l.ToAddr, To: &s.namespace}
 	if l.Inside {
 		r.To = &relay.Host
-		id, err := s.datagramRelay.Serve(r)
+		id, err := s.relay.Serve(r)
 		if err == nil {
 			by.relay = id
 		}
@@ -58,7 +58,7 @@ func (s *Shard) serveUDP(l *Listener, fd int, by *datagrams) (err error) {
 	}
 	u := udpx.Listener{GuestPort: l.Target, Guest: l.ToAddr, Device: l.Device}
 	if !s.group.bypass.Off {
-		id := s.datagramRelay.Share(r)
+		id := s.relay.Share(r)
 		by.relay = id
 		u.Local = func(in *sys.RecvRow, n int) uint64 { return s.local(id, in, n) }
 	}
@@ -69,10 +69,10 @@ func (s *Shard) serveUDP(l *Listener, fd int, by *datagrams) (err error) {
 	return err
 }
 
-// local takes the datagrams of local peers. Without a tap it takes all, and the
-// rest are dropped, as connections of others are reset.
+// local is udpx.Listener.Local: the relay takes the datagrams of local peers.
+// Without a tap the others are dropped.
 func (s *Shard) local(id int32, in *sys.RecvRow, n int) (taken uint64) {
-	taken = s.datagramRelay.Local(id, in, n)
+	taken = s.relay.Local(id, in, n)
 	if !s.group.bypass.Only {
 		return taken
 	}
@@ -81,14 +81,14 @@ func (s *Shard) local(id int32, in *sys.RecvRow, n int) (taken uint64) {
 	return all
 }
 
-// unwatchUDP ends what watchUDP began.
+// unwatchUDP undoes watchUDP.
 func (s *Shard) unwatchUDP(slot int32) {
 	by := &s.listen.udp[slot]
 	if by.tap >= 0 {
 		s.udp.Unlisten(by.tap)
 	}
 	if by.relay >= 0 {
-		s.datagramRelay.Remove(by.relay)
+		s.relay.Remove(by.relay)
 	}
-	*by = datagrams{-1, -1}
+	*by = udpServing{-1, -1}
 }

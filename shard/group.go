@@ -15,21 +15,21 @@ import (
 // Group is the shards of one process. Its methods belong to the control
 // thread.
 type Group struct {
-	shards    []*Shard
-	rings     []*ring.Handoff // [from*len(shards)+to]
-	seed      flow.Seed
-	directory *flow.Directory
-	ports     *udpx.Ports // which host port each guest port has
-	bypass    Bypass
-	listeners []*Listener // by slot; nil where one was removed
-	nspread   int         // those with twins
-	running   sync.WaitGroup
-	failed    func(error)
-	failOnce  sync.Once
+	shards      []*Shard
+	rings       []*ring.Handoff // [from*len(shards)+to]
+	seed        flow.Seed
+	directory   *flow.Directory
+	ports       *udpx.Ports // which host port each guest port has
+	bypass      Bypass
+	listeners   []*Listener // by slot; nil where one was removed
+	spreadPorts int         // listeners that have members
+	running     sync.WaitGroup
+	failed      func(error)
+	failOnce    sync.Once
 }
 
-// NewGroup makes the shards; none runs yet. On error everything made so far is
-// left to the end of the process, which cannot go on.
+// NewGroup makes the shards; none runs yet. On error what was made is left to the
+// end of the process.
 func NewGroup(cfg Config) (*Group, error) {
 	if len(cfg.Ports) == 0 {
 		return nil, errors.New("make shards: no tap queue")
@@ -37,10 +37,13 @@ func NewGroup(cfg Config) (*Group, error) {
 	if cfg.Flows == 0 {
 		cfg.Flows = MaxFlows
 	}
+	if cfg.Services == nil {
+		cfg.Services = &Services{}
+	}
 	n := len(cfg.Ports)
 	g := &Group{seed: cfg.Seed, ports: udpx.NewPorts(), bypass: cfg.Bypass, failed: cfg.Failed}
 	if n > 1 {
-		// A UDP flow may be in it twice: see udpx.
+		// A UDP flow may be in it twice (package udpx).
 		g.directory = flow.NewDirectory(3*cfg.Flows + n*maxPings)
 		g.rings = make([]*ring.Handoff, n*n)
 		for i := range g.rings {
@@ -74,15 +77,14 @@ func (g *Group) pin() error {
 	return nil
 }
 
-// Start lets all shards run.
+// Start runs all shards.
 func (g *Group) Start() {
 	for _, s := range g.shards {
 		g.running.Go(s.run)
 	}
 }
 
-// SetRules replaces the address rules of all shards. Flows that exist keep
-// what they have.
+// SetRules replaces the address rules of all shards. Existing flows keep theirs.
 func (g *Group) SetRules(r *fwd.Rules) {
 	for _, s := range g.shards {
 		s.post(func(s *Shard) { s.setRules(r) })
@@ -90,8 +92,8 @@ func (g *Group) SetRules(r *fwd.Rules) {
 }
 
 // Listen lets all shards serve the listeners and returns their numbers, for
-// Unlisten, in the same order. Called in the network namespace of the host's
-// sockets, in which it makes more of them.
+// Unlisten, in the same order. The calling thread must be in the host's network
+// namespace, where more sockets are made.
 func (g *Group) Listen(ls []*Listener) []int {
 	g.spread(ls)
 	slots := make([]int, len(ls))
@@ -154,7 +156,7 @@ func (g *Group) ask(fn func(*Shard)) {
 // the same number, which a listener then has to share with them.
 func (g *Group) HoldsUDP(port uint16) bool { return g.ports.Holds(port) }
 
-// LastActive is a number that changes when any shard has had something to do.
+// LastActive is a number that changes when any shard has seen traffic.
 func (g *Group) LastActive() int64 {
 	last := int64(0)
 	for _, s := range g.shards {

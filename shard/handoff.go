@@ -18,8 +18,8 @@ func (s *Shard) handOff(f *ring.Frame, owner uint8) {
 	s.pushed[owner] = true
 }
 
-// takeHanded classifies and translates what peers passed on, and takes back
-// own frames that come home.
+// takeHanded translates what peers handed over, and takes back own frames that
+// they return.
 func (s *Shard) takeHanded() {
 	if s.env.Directory == nil {
 		return
@@ -38,7 +38,7 @@ func (s *Shard) takeFrom(from uint8) {
 		if f == nil {
 			break
 		}
-		if f.Home() == s.env.Shard { // it comes home, used
+		if f.Home() == s.env.Shard { // one of ours, returned
 			s.env.Pool.Put(f)
 			continue
 		}
@@ -49,7 +49,7 @@ func (s *Shard) takeFrom(from uint8) {
 	s.translate()
 }
 
-// receiveHanded sorts a frame that the sender has classified and admitted.
+// receiveHanded sorts a frame that the sender has parsed and admitted.
 func (s *Shard) receiveHanded(f *ring.Frame) {
 	switch f.H.Proto {
 	case wire.ProtoTCP:
@@ -61,8 +61,8 @@ func (s *Shard) receiveHanded(f *ring.Frame) {
 	}
 }
 
-// sendHome returns frames of other shards' arenas. What a full ring refuses
-// waits here: nothing is lost.
+// sendHome returns frames of other shards' arenas. Those that find the ring full
+// stay here until the next pass.
 func (s *Shard) sendHome() {
 	list := s.env.Pool.Foreign
 	s.env.Pool.Foreign = nil
@@ -78,9 +78,9 @@ func (s *Shard) sendHome() {
 	}
 }
 
-// signalPeers wakes the shards that something was pushed to in this pass and
-// that sleep. A shard sets asleep before it looks at its rings for the last
-// time, so either it sees the frame or we see that it sleeps.
+// signalPeers wakes the blocked shards that frames were pushed to in this pass. A
+// shard sets asleep before it looks at its rings for the last time, so either it
+// sees the frame or we see that it is asleep.
 func (s *Shard) signalPeers() {
 	for i, pushed := range s.pushed {
 		if !pushed {

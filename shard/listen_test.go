@@ -123,9 +123,9 @@ func TestConnectionsWaitForASocket(t *testing.T) {
 		text, _ := dialAndRead(t, addr)
 		texts = append(texts, text)
 	}
-	s.until(t, func() bool { return len(s.listen.resting) == 2 })
-	if s.listen.parked.l == nil || s.relay.Len() > 0 {
-		t.Errorf("parked: %+v; %d joined", s.listen.parked, s.relay.Len())
+	s.until(t, func() bool { return len(s.listen.paused) == 2 })
+	if s.listen.parked.l == nil || s.splice.Len() > 0 {
+		t.Errorf("parked: %+v; %d joined", s.listen.parked, s.splice.Len())
 	}
 	sockets = 4
 	s.group.SocketsReady()
@@ -135,7 +135,7 @@ func TestConnectionsWaitForASocket(t *testing.T) {
 			t.Errorf("a client got %q", got)
 		}
 	}
-	if s.listen.waits() || s.count.Drops[stats.NoSocket] != 0 {
+	if s.listen.retrying() || s.count.Drops[stats.NoSocket] != 0 {
 		t.Errorf("%+v, %d drops", s.listen, s.count.Drops[stats.NoSocket])
 	}
 }
@@ -154,7 +154,7 @@ func TestNoSocketEver(t *testing.T) {
 	l.ToAddr = wire.AddrFrom(netip.MustParseAddr("2001:db8::7"))
 	_, failure := dialAndRead(t, addr)
 	s.until(t, func() bool { return len(failure) > 0 })
-	if err := <-failure; !errors.Is(err, syscall.ECONNRESET) || s.count.Drops[stats.NoSocket] != 1 || s.listen.waits() {
+	if err := <-failure; !errors.Is(err, syscall.ECONNRESET) || s.count.Drops[stats.NoSocket] != 1 || s.listen.retrying() {
 		t.Errorf("%v, %d drops, %+v", err, s.count.Drops[stats.NoSocket], s.listen)
 	}
 	l.ToAddr = wire.Addr{}
@@ -178,7 +178,7 @@ func TestNoAddressInside(t *testing.T) {
 	}
 	v4, v6 := wire.AddrFrom(netip.MustParseAddr("192.0.2.5")), wire.AddrFrom(netip.MustParseAddr("::1"))
 	s.env.Rules = &fwd.Rules{V4: fwd.Family{On: true, Guest: v4}, V6: fwd.Family{On: true}}
-	if to := s.inside(&v6); to != v4 {
+	if to := s.insideAddr(&v6); to != v4 {
 		t.Errorf("%s is led to %s", v6, to)
 	}
 }
@@ -194,12 +194,12 @@ func TestNoDescriptorForTheHost(t *testing.T) {
 		texts = append(texts, text)
 	}
 	more := leave(t, 1)
-	s.until(t, func() bool { return s.listen.parked.l != nil && len(s.listen.resting) == 1 })
+	s.until(t, func() bool { return s.listen.parked.l != nil && len(s.listen.paused) == 1 })
 	for range 2 {
 		s.env.Now = s.listen.retryAt
-		s.wakeListeners()
+		s.expireListeners()
 	}
-	if s.listen.parked.l == nil || len(s.listen.resting) != 1 {
+	if s.listen.parked.l == nil || len(s.listen.paused) != 1 {
 		t.Errorf("in vain: %+v", s.listen)
 	}
 	more()
@@ -244,22 +244,22 @@ func TestRestingListeners(t *testing.T) {
 	s := lone(t)
 	l, _ := s.listener(t, 0, false, 1)
 	s.listener(t, 1, false, 1)
-	s.restListener(0)
-	s.restListener(1)
+	s.pauseListener(0)
+	s.pauseListener(1)
 	good := l.FD
 	l.FD = -1 // epoll_ctl refuses
 	s.retryListeners()
-	if !slices.Equal(s.listen.resting, []int32{0}) || s.listen.retryAt != s.env.Now+retryAccept {
+	if !slices.Equal(s.listen.paused, []int32{0}) || s.listen.retryAt != s.env.Now+retryDelay {
 		t.Fatalf("%+v", s.listen)
 	}
 	l.FD = good
 	s.retryListeners()
-	if len(s.listen.resting) > 0 || s.env.Epoll.Del(good) != 0 {
+	if len(s.listen.paused) > 0 || s.env.Epoll.Del(good) != 0 {
 		t.Errorf("%+v", s.listen)
 	}
-	s.restListener(1)
+	s.pauseListener(1)
 	s.unwatch(1)
-	if s.listen.waits() {
+	if s.listen.retrying() {
 		t.Errorf("%+v", s.listen)
 	}
 }

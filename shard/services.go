@@ -7,8 +7,8 @@ import (
 	"penne/ring"
 )
 
-// Services are what the guest is told when it asks for its configuration,
-// beside the addresses of the rules. Read-only once in use.
+// Services is the configuration that the guest is told by NDP and DHCP, beside the
+// addresses of the rules. Read-only once in use.
 type Services struct {
 	NDP   ndp.Config
 	DHCP  dhcp.Config
@@ -16,7 +16,7 @@ type Services struct {
 }
 
 // SetServices replaces what the guest is told when it asks. Advertise tells it
-// without being asked.
+// unasked.
 func (g *Group) SetServices(v *Services) {
 	for _, s := range g.shards {
 		s.post(func(s *Shard) { s.setServices(v) })
@@ -39,8 +39,8 @@ const (
 	portDHCP6 = 547
 )
 
-// datagram takes a UDP frame to the servers or to udpx.
-func (s *Shard) datagram(f *ring.Frame) {
+// inputUDP gives a UDP frame to the DHCP servers or to udpx.
+func (s *Shard) inputUDP(f *ring.Frame) {
 	switch {
 	case f.H.DstPort == portDHCP && dhcp.Handles(&f.H):
 		dhcp.Input(&s.env, &s.services.DHCP, f)

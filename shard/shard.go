@@ -22,8 +22,8 @@ import (
 	"penne/udpx/relay"
 )
 
-// Shard is one worker. All fields but wake, active, asleep and mail, which others
-// use as well, belong to its thread once run has started.
+// Shard is one worker. All fields belong to its thread once run has started, but
+// wake, active, asleep and mail, which other threads use as well.
 type Shard struct {
 	env   env.Env
 	arena *ring.Arena
@@ -37,42 +37,44 @@ type Shard struct {
 	ndp  *ndp.Responder
 	// services are shared by all shards, and read only.
 	services *Services
-	// relay joins connections that bypass the tap.
-	relay *splice.Relay
-	// datagramRelay does the same for datagrams, namespace is where it leads
-	// those of the host.
-	datagramRelay *relay.Relay
-	namespace     relay.Side
-	listen        listening
+	// splice carries connections past the tap, relay datagrams.
+	splice *splice.Relay
+	relay  *relay.Relay
+	// namespace is where the relay sends what local peers on the host send.
+	namespace relay.Side
+	listen    listening
 
 	rx, tcpIn, udpIn, pingIn ring.Batch
 	guestMAC                 [6]byte // last source address seen, to notice a change
 	events                   []sys.Event
-	due                      bool // the tap may hold frames
-	pushed                   []bool
-	idle                     bool  // memory was given back since the last traffic
-	restAt                   int64 // else when it will be
-	done                     bool
-	moved                    uint64 // octets counted at the last call of sparse
-	brisk                    bool   // what was waited for last came within spinTime
-	seen                     uint64 // what had been counted at the last noteActivity
+	tapReady                 bool   // the tap may hold frames
+	pushed                   []bool // by peer: frames were pushed to it in this pass
+	done                     bool   // the loop ends with this pass
+
+	trimmed    bool   // memory was returned since the last traffic
+	trimAt     int64  // else when it will be
+	shortWaits bool   // the last wait ended within spinTime
+	lastOctets uint64 // octets counted at the last call of sparse
+	activity   uint64 // traffic counted at the last call of noteActivity
 
 	cpu    int          // the only one to run on; -1 for any
 	wake   int          // eventfd
-	active atomic.Int64 // when frames last came or went: for the control thread
-	asleep atomic.Bool  // about to block, or blocked: peers must signal wake
+	active atomic.Int64 // when traffic was last seen, for the control thread
+	asleep atomic.Bool  // blocked or about to block: peers must signal wake
 	mail   mailbox
 }
 
 // mailbox carries the control thread's messages to a shard.
 type mailbox struct {
-	mu    sync.Mutex // guards queue, and wake at the end; held for a moment only
+	mu    sync.Mutex // guards queue, and wake against free
 	queue []func(*Shard)
-	flag  atomic.Bool // queue may be non-empty
+	flag  atomic.Bool // queue may be non-empty; read without mu
 }
 
+// newShard makes the shard of the id-th port. On error what it has made is left
+// to the end of the process.
 func newShard(id int, cfg *Config, g *Group) (*Shard, error) {
-	s := &Shard{group: g, port: cfg.Ports[id], cpu: -1, idle: true, events: make([]sys.Event, eventBatch), pushed: make([]bool, len(cfg.Ports))}
+	s := &Shard{group: g, port: cfg.Ports[id], cpu: -1, trimmed: true, events: make([]sys.Event, eventBatch), pushed: make([]bool, len(cfg.Ports))}
 	var err error
 	if s.arena, err = ring.NewArena(framesPerShard, uint8(id)); err != nil {
 		return nil, fmt.Errorf("make shard %d: %w", id, err)
@@ -92,10 +94,13 @@ func newShard(id int, cfg *Config, g *Group) (*Shard, error) {
 		s.env.Directory, s.env.HandOff = g.directory, s.handOff
 	}
 	s.port.SetCounters(&s.count)
-	return s, s.translators(cfg, g)
+	if err := s.makeTranslators(cfg, g); err != nil {
+		return nil, err
+	}
+	return s, s.watchOwn()
 }
 
-func (s *Shard) translators(cfg *Config, g *Group) (err error) {
+func (s *Shard) makeTranslators(cfg *Config, g *Group) (err error) {
 	flows := max(cfg.Flows/len(cfg.Ports), 1)
 	if s.tcp, err = tcpx.New(tcpx.Config{Env: &s.env, Flows: flows}); err != nil {
 		return err
@@ -107,12 +112,14 @@ func (s *Shard) translators(cfg *Config, g *Group) (err error) {
 	if err != nil {
 		return err
 	}
-	if cfg.Services == nil {
-		cfg.Services = &Services{}
-	}
 	s.services, s.ndp = cfg.Services, ndp.New(cfg.Services.NDP)
-	s.relay = splice.New(&s.env, maxSpliced/len(cfg.Ports))
-	s.datagramRelay, s.namespace = relay.New(&s.env, maxSpliced/len(cfg.Ports)), s.side()
+	s.splice = splice.New(&s.env, maxSpliced/len(cfg.Ports))
+	s.relay, s.namespace = relay.New(&s.env, maxSpliced/len(cfg.Ports)), s.namespaceSide()
+	return nil
+}
+
+// watchOwn watches the shard's own descriptors.
+func (s *Shard) watchOwn() error {
 	for _, w := range [...]struct {
 		fd   int
 		kind flow.Kind
@@ -124,7 +131,7 @@ func (s *Shard) translators(cfg *Config, g *Group) (err error) {
 	return nil
 }
 
-// run is the shard's thread.
+// run is the body of the shard's thread: see the package doc for the order.
 func (s *Shard) run() {
 	runtime.LockOSThread() // never unlocked: the thread ends with the shard
 	sys.BlockThreadSignals()
@@ -136,7 +143,7 @@ func (s *Shard) run() {
 	for !s.done {
 		n := s.wait()
 		now := sys.Now()
-		s.brisk = n > 0 && s.sparse() && (s.brisk || now-s.env.Now < spinTime)
+		s.shortWaits = n > 0 && s.sparse() && (s.shortWaits || now-s.env.Now < spinTime)
 		s.env.Now = now
 		s.takeMail()
 		s.dispatch(s.events[:n])
@@ -149,23 +156,22 @@ func (s *Shard) run() {
 }
 
 const (
-	// rawWait is how long a shard waits inside a raw system call, holding its
-	// scheduler slot, before it waits the Go way: a wake-up from the raw call
-	// is cheaper, and the runtime's own watcher thread stays awake for a
-	// while after each of the other kind. Traffic that pauses for less than
-	// this never pays the difference. The runtime has two slots more than
-	// shards.
+	// rawWait is how long a shard waits in a raw system call, keeping its P,
+	// before it tells the Go scheduler: waking up from the raw call is
+	// cheaper, and the runtime's monitor thread (sysmon) stays awake for a
+	// while after each of the other kind. Traffic that pauses for less never
+	// pays the difference. GOMAXPROCS is two more than there are shards.
 	rawWait = 50 * time.Millisecond
-	// keepMemory is how long a shard keeps what a burst took, from its first
-	// frame on, if it comes to wait at all. In the pauses of one it would take
-	// the same again.
+	// keepMemory is how long after the first frame of a burst a shard returns
+	// memory, at the earliest, when it next waits: after a pause within the
+	// burst it would need the same again.
 	keepMemory = 250 * time.Millisecond
 )
 
-// wait returns how many events it put into s.events. It blocks unless frames
-// may be left in the tap or messages have arrived.
+// wait puts events into s.events and returns how many. It blocks unless there is
+// something else to do.
 func (s *Shard) wait() int {
-	if s.due || s.relay.Pending() || s.mail.flag.Load() {
+	if s.tapReady || s.splice.Pending() || s.mail.flag.Load() {
 		return s.env.Epoll.Poll(s.events)
 	}
 	if n := s.env.Epoll.Poll(s.events); n > 0 {
@@ -187,11 +193,11 @@ func (s *Shard) wait() int {
 	return s.block(timeout)
 }
 
-// block waits for events or the timeout; negative means for ever. It may come
-// back early, with none.
+// block waits for events or the timeout; negative means for ever. It may return
+// early, without any.
 func (s *Shard) block(timeout time.Duration) int {
-	if !s.idle {
-		timeout = s.untilRest(timeout)
+	if !s.trimmed {
+		timeout = s.trimOrShorten(timeout)
 	}
 	if timeout >= 0 && timeout <= rawWait {
 		return s.waitRaw(timeout)
@@ -205,14 +211,14 @@ func (s *Shard) block(timeout time.Duration) int {
 	return s.env.Epoll.Wait(s.events, timeout)
 }
 
-// untilRest gives memory back if it is time, else it shortens a timeout to that
-// time.
-func (s *Shard) untilRest(timeout time.Duration) time.Duration {
-	left := time.Duration(s.restAt - sys.Now())
+// trimOrShorten returns memory to the kernel if it is time to, else it shortens
+// the timeout to when it is.
+func (s *Shard) trimOrShorten(timeout time.Duration) time.Duration {
+	left := time.Duration(s.trimAt - sys.Now())
 	switch {
 	case left <= 0:
 		s.env.Pool.Trim(keepFrames)
-		s.idle = true
+		s.trimmed = true
 	case timeout < 0 || left < timeout:
 		return left
 	}
@@ -230,32 +236,32 @@ func (s *Shard) waitRaw(d time.Duration) int {
 	}
 }
 
-// spinTime is how long a shard polls before it sleeps, once what it waits for
-// has lately come that soon, in nanoseconds.
+// spinTime is how long a shard polls before it blocks, in nanoseconds, as long as
+// its waits have been that short.
 const spinTime = 100_000
 
-// othersRan is what a turn of polling takes, in nanoseconds, when others have
-// run in it: the CPU does not go idle, and polling would only take from them.
-const othersRan = 5_000
+// contended is how long one poll takes at least, in nanoseconds, when others have
+// run meanwhile: the CPU would not go idle, and polling would slow them down.
+const contended = 5_000
 
-// bulk is what a pass moves, in octets, when its flows do not wait for answers;
-// their ends need the CPU that polling would take.
+// bulk is what a pass carries at least, in octets, when its flows do not wait for
+// replies; their endpoints then need the CPU more.
 const bulk = 16 << 10
 
-// sparse tells whether fewer octets than bulk, past the tap included, have moved
+// sparse tells whether fewer octets than bulk were carried, past the tap included,
 // since its last call.
 func (s *Shard) sparse() bool {
-	moved := s.count.TapRxBytes + s.count.TapTxBytes + s.count.SplicedBytes
-	few := moved-s.moved < bulk
-	s.moved = moved
+	octets := s.count.TapRxBytes + s.count.TapTxBytes + s.count.SplicedBytes
+	few := octets-s.lastOctets < bulk
+	s.lastOctets = octets
 	return few
 }
 
-// spin polls for a short while, letting others run in between. It saves the
-// wake-up, which costs more than the wait where the CPU would have gone idle. A
-// shard that spun in vain does so again only after a wait that was short.
+// spin polls for a short while, letting others run in between: where the CPU would
+// have gone idle, a wake-up costs more. A shard that spun in vain does not spin
+// again before a wait was short.
 func (s *Shard) spin() int {
-	if !s.brisk {
+	if !s.shortWaits {
 		return 0
 	}
 	last := sys.Now()
@@ -265,24 +271,24 @@ func (s *Shard) spin() int {
 			return n
 		}
 		now := sys.Now()
-		if now-last > othersRan {
+		if now-last > contended {
 			return 0
 		}
 		last = now
 	}
-	s.brisk = false
+	s.shortWaits = false
 	return 0
 }
 
-// timeout is the time to the next timer; negative means none.
+// timeout is the time until the next timer; negative means none.
 func (s *Shard) timeout() time.Duration {
 	next, any := int64(0), false
-	for _, t := range [...]func() (int64, bool){s.tcp.Next, s.udp.Next, s.ping.Next, s.datagramRelay.Next} {
+	for _, t := range [...]func() (int64, bool){s.tcp.Next, s.udp.Next, s.ping.Next, s.relay.Next} {
 		if at, ok := t(); ok && (!any || at < next) {
 			next, any = at, true
 		}
 	}
-	if s.listen.waits() && (!any || s.listen.retryAt < next) {
+	if s.listen.retrying() && (!any || s.listen.retryAt < next) {
 		next, any = s.listen.retryAt, true
 	}
 	if !any {
@@ -291,12 +297,13 @@ func (s *Shard) timeout() time.Duration {
 	return time.Duration(max(0, next-sys.Now()))
 }
 
+// dispatch gives each event to the owner of its descriptor.
 func (s *Shard) dispatch(events []sys.Event) {
 	for _, ev := range events {
 		tok := flow.Token(ev.Token)
 		switch tok.Kind() {
 		case flow.KindTap:
-			s.due = true
+			s.tapReady = true
 		case flow.KindWake:
 			sys.Drain(s.wake)
 		case flow.KindTCP:
@@ -306,48 +313,50 @@ func (s *Shard) dispatch(events []sys.Event) {
 		case flow.KindPing:
 			s.ping.Event(tok, ev.Bits)
 		case flow.KindRelayUDP:
-			s.datagramRelay.Event(tok, ev.Bits)
-		case flow.KindSplice:
 			s.relay.Event(tok, ev.Bits)
+		case flow.KindSplice:
+			s.splice.Event(tok, ev.Bits)
 		case flow.KindListenTCP:
 			s.accept(tok.Slot())
 		}
 	}
 }
 
+// expire runs the timers that are due.
 func (s *Shard) expire() {
 	s.tcp.Expire()
 	s.udp.Expire()
 	s.ping.Expire()
-	s.datagramRelay.Expire()
-	s.wakeListeners()
+	s.relay.Expire()
+	s.expireListeners()
 }
 
+// flush ends a pass: what it made for others goes out.
 func (s *Shard) flush() {
 	s.tcp.Flush()
-	s.relay.Flush()
+	s.splice.Flush()
 	s.env.Out.Flush()
 	s.noteActivity()
 	s.sendHome()
 	s.signalPeers()
 }
 
-// noteActivity publishes that the pass moved something.
+// noteActivity publishes that the pass carried something.
 func (s *Shard) noteActivity() {
-	if n := s.count.TapRxFrames + s.count.TapTxFrames + s.count.Spliced + s.count.SplicedBytes; n != s.seen {
-		s.seen = n
+	if n := s.count.TapRxFrames + s.count.TapTxFrames + s.count.Spliced + s.count.SplicedBytes; n != s.activity {
+		s.activity = n
 		s.active.Store(s.env.Now)
 	}
 }
 
-// close ends every flow, so that peers learn of it, and closes what no peer
-// uses; free does the rest.
+// close ends every flow, so that its ends learn of it, and closes what no other
+// shard uses; free does the rest.
 func (s *Shard) close() {
 	s.tcp.Close()
 	s.udp.Close()
 	s.ping.Close()
+	s.splice.Close()
 	s.relay.Close()
-	s.datagramRelay.Close()
 	if p := s.listen.parked; p.l != nil {
 		sys.Reset(p.fd)
 	}
@@ -356,8 +365,8 @@ func (s *Shard) close() {
 	s.port.Close()
 }
 
-// free gives back what peers use as long as they run: they may still hold
-// frames of ours, and wake us. All threads have ended; messages may still come.
+// free releases what other shards use as long as they run: they may hold frames
+// of ours, and wake us. All threads have ended; messages may still be posted.
 func (s *Shard) free() {
 	s.mail.mu.Lock()
 	defer s.mail.mu.Unlock()
@@ -366,7 +375,7 @@ func (s *Shard) free() {
 	s.arena.Close()
 }
 
-// takeMail runs the control thread's messages.
+// takeMail runs what was posted.
 func (s *Shard) takeMail() {
 	if !s.mail.flag.Load() {
 		return

@@ -11,9 +11,8 @@ import (
 const maxSpread = 64
 
 // spread gives each shard a socket of its own for the UDP ports of the host in
-// ls, if they are not too many: the kernel leads each peer to one of them, so
-// that the order of its datagrams is kept and a busy port is served by all
-// shards.
+// ls, if they are not too many: the kernel assigns each peer to one of them, so
+// that its datagrams stay in order and a busy port is served by all shards.
 func (g *Group) spread(ls []*Listener) {
 	n := 0
 	for _, l := range ls {
@@ -21,57 +20,58 @@ func (g *Group) spread(ls []*Listener) {
 			n++
 		}
 	}
-	if len(g.shards) == 1 || g.nspread+n > maxSpread {
+	if len(g.shards) == 1 || g.spreadPorts+n > maxSpread {
 		return
 	}
 	for _, l := range ls {
-		if l.spreads() && l.multiply(len(g.shards)-1) {
-			g.nspread++
+		if l.spreads() && l.openMembers(len(g.shards)-1) {
+			g.spreadPorts++
 		}
 	}
 }
 
-// unspread closes l's twins, which no shard uses any more.
+// unspread closes l's members, which no shard uses any more.
 func (g *Group) unspread(l *Listener) {
-	if len(l.twins) == 0 {
+	if len(l.members) == 0 {
 		return
 	}
-	l.single()
-	g.nspread--
+	l.closeMembers()
+	g.spreadPorts--
 }
 
 // spreads tells whether l may have a socket for each shard. Inside it may not:
-// sockets are made there by others.
+// only another process can make sockets there.
 func (l *Listener) spreads() bool { return l.Proto == wire.ProtoUDP && !l.Inside }
 
-// multiply makes n twins, or none where that is not allowed, as with low ports.
-func (l *Listener) multiply(n int) bool {
+// openMembers makes n members, or none where the kernel forbids it, as for low
+// ports.
+func (l *Listener) openMembers(n int) bool {
 	for range n {
 		fd, errno := sys.JoinReusePort(l.FD, l.Device)
 		if errno != 0 {
-			l.single()
+			l.closeMembers()
 			return false
 		}
-		l.twins = append(l.twins, fd)
+		l.members = append(l.members, fd)
 	}
 	return true
 }
 
-// single closes the twins.
-func (l *Listener) single() {
-	for _, fd := range l.twins {
+// closeMembers closes the members.
+func (l *Listener) closeMembers() {
+	for _, fd := range l.members {
 		sys.Close(fd)
 	}
-	l.twins = nil
+	l.members = nil
 	sys.LeaveReusePort(l.FD)
 }
 
-// socketOf is the UDP socket that a shard, of so many, serves for l; -1: none.
+// socketOf is the UDP socket of l that a shard, of so many, serves; -1: none.
 func (l *Listener) socketOf(shard, shards int) int {
 	switch {
-	case len(l.twins) > 0 && shard > 0:
-		return l.twins[shard-1]
-	case len(l.twins) == 0 && relay.Owner(l.Target, shards) != shard:
+	case len(l.members) > 0 && shard > 0:
+		return l.members[shard-1]
+	case len(l.members) == 0 && relay.Owner(l.Target, shards) != shard:
 		return -1
 	}
 	return l.FD

@@ -76,12 +76,12 @@ func TestBroadcastComesOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin, errno := sys.JoinReusePort(first, "")
+	member, errno := sys.JoinReusePort(first, "")
 	if errno != 0 {
 		t.Fatal(errno)
 	}
 	defer sys.Close(first)
-	defer sys.Close(twin)
+	defer sys.Close(member)
 	arena, err := ring.NewArena(4, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestBroadcastComesOnce(t *testing.T) {
 			dev.Queue(0).Send([]*ring.Frame{f})
 			pool.Put(f)
 		}
-		return waiting(first), waiting(twin)
+		return waiting(first), waiting(member)
 	}
 	if a, b := send(wire.Broadcast[:], "255.255.255.255"); a != peers || b != 0 {
 		t.Errorf("%d and %d of %d broadcasts", a, b, peers)
@@ -194,18 +194,18 @@ func TestSpreadIsBounded(t *testing.T) {
 	most, mostSlots := listen(room)
 	more, moreSlots := listen(1)
 	if !shared(t, most[0].FD) || !shared(t, most[room-1].FD) || shared(t, more[0].FD) {
-		t.Error("not the first 64 have twins")
+		t.Error("not the first 64 have members")
 	}
 	end(most, mostSlots)
 	end(more, moreSlots)
 	many, manySlots := listen(room + 1)
 	if shared(t, many[0].FD) {
-		t.Error("a large range has twins")
+		t.Error("a large range has members")
 	}
 	end(many, manySlots)
 	one, oneSlots := listen(1)
 	if !shared(t, one[0].FD) {
-		t.Error("no twin where there is room again")
+		t.Error("no member where there is room again")
 	}
 	end(one, oneSlots)
 }
