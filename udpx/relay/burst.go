@@ -5,52 +5,52 @@ import (
 	"penne/internal/sys"
 )
 
-// burst is what is being sent to one socket.
+// burst is a row of messages to be sent by one socket.
 type burst struct {
 	row     *sys.SendRow
-	part    [row]part
+	part    [rowSize]part
 	fd      int
 	to      *sys.Dest
 	segMax  uint16
 	refused uint64 // datagrams lost to ICMP port unreachable
 }
 
-// part is what one message of the row carries: datagrams of size octets, the
-// last maybe shorter.
+// part describes one message of the row: datagrams of size octets, of which the
+// last may be shorter.
 type part struct {
 	size, count uint16
 	total       uint32 // octets
 	open        bool   // more datagrams may join
 }
 
-// begin starts a burst to fd; to is nil for a connected socket. Segments are
-// segMax octets long at most.
+// begin starts a burst by fd; to is nil for a connected socket. Segments are at
+// most segMax octets long.
 func (b *burst) begin(fd int, to *sys.Dest, segMax uint16) {
 	b.row.Reset()
 	b.fd, b.to, b.segMax, b.refused = fd, to, segMax, 0
 }
 
-// message adds the i-th message of in: as it is, where the kernel merged
-// datagrams (UDP_GRO) and can cut them again.
-func (r *Relay) message(in *sys.RecvRow, i int) {
+// addMessage adds the i-th message of in; what the kernel merged (UDP_GRO) stays
+// one message, if the kernel can split it again.
+func (r *Relay) addMessage(in *sys.RecvRow, i int) {
 	data, size := in.Data(i), in.Segment(i)
 	if size == 0 || size >= len(data) {
-		r.datagram(data)
+		r.addDatagram(data)
 		return
 	}
 	if r.segment && size <= int(r.out.segMax) {
-		r.merged(data, size)
+		r.addMerged(data, size)
 		return
 	}
 	for len(data) > 0 {
 		n := min(size, len(data))
-		r.datagram(data[:n])
+		r.addDatagram(data[:n])
 		data = data[n:]
 	}
 }
 
-// merged adds a row of datagrams of size octets.
-func (r *Relay) merged(data []byte, size int) {
+// addMerged adds merged datagrams of size octets as one message.
+func (r *Relay) addMerged(data []byte, size int) {
 	b := &r.out
 	r.reserve()
 	b.row.Add(data)
@@ -58,8 +58,8 @@ func (r *Relay) merged(data []byte, size int) {
 	b.part[b.row.Len()-1] = part{size: uint16(size), count: uint16((len(data) + size - 1) / size), total: uint32(len(data))}
 }
 
-// datagram adds one datagram; those of equal length go out as one message.
-func (r *Relay) datagram(data []byte) {
+// addDatagram adds one datagram, to the last message if it has the same length.
+func (r *Relay) addDatagram(data []byte) {
 	b := &r.out
 	r.reserve()
 	n := len(data)
@@ -99,8 +99,7 @@ func (r *Relay) reserve() {
 	}
 }
 
-// flush sends what was added. What the sockets refuse is lost, as on any
-// network, and counted.
+// flush sends what was added. What the socket refuses is dropped and counted.
 func (r *Relay) flush() {
 	b := &r.out
 	for i := 0; i < b.row.Len(); {
@@ -120,7 +119,7 @@ func (r *Relay) flush() {
 			r.env.Count.Drops[stats.SocketFull] += b.rest(i)
 			i = b.row.Len()
 		case p.count > 1 && r.degrade(p, errno), b.to != nil && noSource(errno):
-			r.singly(i, p)
+			r.sendSingly(i, p)
 		default:
 			r.env.Count.Drops[reasonOf(errno)] += uint64(p.count)
 		}
@@ -145,9 +144,9 @@ func (b *burst) rest(i int) (n uint64) {
 	return n
 }
 
-// degrade notes that UDP_SEGMENT was refused, and tells whether that is what
-// errno means: EIO where the device cannot sum (kernels before 6.11), else that
-// datagrams of this length do not fit the path's MTU.
+// degrade tells whether errno means that UDP_SEGMENT was refused, and notes it:
+// EIO from a device without checksum offload (kernels before 6.11), else segments
+// of this length do not fit the path's MTU.
 func (r *Relay) degrade(p *part, errno sys.Errno) bool {
 	switch errno {
 	case sys.EIO, sys.EOPNOTSUPP:
@@ -160,15 +159,14 @@ func (r *Relay) degrade(p *part, errno sys.Errno) bool {
 	return true
 }
 
-// noSource tells whether errno may mean that the address to answer from is no
-// address of this machine's: EINVAL for IPv6, ENETUNREACH for IPv4.
+// noSource tells whether errno may mean that the source address is none of this
+// machine's: EINVAL for IPv6, ENETUNREACH for IPv4.
 func noSource(errno sys.Errno) bool { return errno == sys.EINVAL || errno == sys.ENETUNREACH }
 
-// singly sends the datagrams of the i-th message one by one. If it is the
-// address to answer from that the kernel does not take, it chooses one itself:
-// the peer may have written to a broadcast address, which a dual-stack socket
-// does not tell from others.
-func (r *Relay) singly(i int, p *part) {
+// sendSingly sends the datagrams of the i-th message one by one. If the kernel
+// refuses the source address, it chooses one itself: the peer may have sent to a
+// broadcast address, which a dual-stack socket does not tell from others.
+func (r *Relay) sendSingly(i int, p *part) {
 	b := &r.out
 	sent, errno := b.row.SendSingly(b.fd, i, int(p.size), b.to)
 	if sent == 0 && noSource(errno) && b.to != nil && b.to.AnyAddress() {

@@ -60,7 +60,7 @@ func (b *rig) collector(at bound, gro bool) *collector {
 	if gro && sys.EnableUDPGRO(c.fd) != 0 {
 		b.t.Skip("this kernel cannot merge datagrams")
 	}
-	sys.SetReceiveBuffer(c.fd, wideBuffer)
+	sys.SetReceiveBuffer(c.fd, raisedBuffer)
 	return c
 }
 
@@ -208,7 +208,7 @@ func TestRefusedSegmentationIsSentAgainSingly(t *testing.T) {
 	all := payload(1000*5+10, 2)
 	// More datagrams than a message may carry is what every kernel refuses.
 	b.r.out.begin(from.fd, nil, 65535)
-	b.r.merged(all, 1000)
+	b.r.addMerged(all, 1000)
 	b.r.out.row.Segment(1)
 	b.r.flush()
 	to.expect(all, 1000)

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// firstWant is what the first receive of a flow or a listener asks for.
-	firstWant = 4
-	// wideBuffer is what a receive buffer is raised to when the default
-	// proves small; the kernel caps it at net.core.rmem_max.
-	wideBuffer = 4 << 20
+	// firstRecv is what the first receive of a flow or a listener asks for.
+	firstRecv = 4
+	// raisedBuffer is the size that a receive buffer is raised to when the
+	// default proves small; the kernel caps it at net.core.rmem_max.
+	raisedBuffer = 4 << 20
 )
 
 // flowOf finds or makes the flow of the i-th message of in, which came to the
-// listener id. It returns -1 if there can be none; that has been counted.
+// listener id. If there can be none, it counts that and returns -1.
 func (r *Relay) flowOf(id int32, in *sys.RecvRow, i int, peer *wire.Addr, port uint16) int32 {
 	local, _ := in.Local(i)
 	key := flow.Key{
@@ -27,7 +27,7 @@ func (r *Relay) flowOf(id int32, in *sys.RecvRow, i int, peer *wire.Addr, port u
 	if r.lastSlot >= 0 && key == r.lastKey {
 		return r.lastSlot
 	}
-	r.lastKey = key // whose address may be given to Side.Addr
+	r.lastKey = key // a field, since Side.Addr would let a local variable escape
 	hash := r.table.Hash(&r.lastKey)
 	slot := r.table.Find(&r.lastKey, hash)
 	if slot < 0 {
@@ -42,7 +42,7 @@ func (r *Relay) flowOf(id int32, in *sys.RecvRow, i int, peer *wire.Addr, port u
 	return slot
 }
 
-// open makes the flow key.
+// open makes the flow of key.
 func (r *Relay) open(id int32, key *flow.Key, hash uint64) int32 {
 	l := &r.listeners[id]
 	to := l.ToAddr
@@ -62,7 +62,7 @@ func (r *Relay) open(id int32, key *flow.Key, hash uint64) int32 {
 		return r.refuse(stats.NoSocket)
 	}
 	f := &r.rec[slot]
-	*f = record{fd: fd, listener: id, to: to, toPort: l.Target, last: r.env.Now, want: firstWant, segMax: [2]uint16{65535, 65535}}
+	*f = record{fd: fd, listener: id, to: to, toPort: l.Target, last: r.env.Now, recvNext: firstRecv, segMax: [2]uint16{65535, 65535}}
 	if errno := r.connect(f, slot, key.RemotePort); errno != 0 {
 		sys.Close(fd)
 		r.table.Remove(slot)
@@ -74,13 +74,14 @@ func (r *Relay) open(id int32, key *flow.Key, hash uint64) int32 {
 	return slot
 }
 
+// refuse counts a datagram that cannot have a flow.
 func (r *Relay) refuse(why stats.Reason) int32 {
 	r.env.Count.Drop(why)
 	return -1
 }
 
-// connect prepares f's socket: from the peer's own port if that is free over
-// there, to the target.
+// connect binds f's socket to the peer's port if that is free there, connects it to
+// the target, and watches it.
 func (r *Relay) connect(f *record, slot int32, port uint16) sys.Errno {
 	v4 := f.to.Is4()
 	if !v4 {
@@ -102,30 +103,30 @@ func (r *Relay) connect(f *record, slot int32, port uint16) sys.Errno {
 	return r.env.Epoll.Add(f.fd, sys.EPOLLIN, uint64(tok))
 }
 
-// bind binds f's socket to port. Where that is taken or privileged connect
-// chooses another one, unless the address is one that -o asks for.
+// bind binds f's socket to port. If that is in use or privileged, connect(2) will
+// choose another one; with an address of --outbound, bind(2) to port 0 does.
 func (r *Relay) bind(f *record, side *Side, port uint16) sys.Errno {
-	var asked wire.Addr
+	var outbound wire.Addr
 	if side.Host && !f.to.IsLoopback() {
 		out := r.env.Rules.Of(&f.to)
-		if asked = out.Bind; out.BindIf != "" && sys.BindToDevice(f.fd, out.BindIf) != nil {
+		if outbound = out.Bind; out.BindIf != "" && sys.BindToDevice(f.fd, out.BindIf) != nil {
 			return sys.ENETUNREACH
 		}
 	}
-	from := asked
+	from := outbound
 	if from.IsZero() {
 		from = source(&f.to)
 	}
 	var sa sys.Sockaddr
 	sa.SetInet((*[16]byte)(&from), from.Is4(), port, r.scope(side, &from))
-	if sys.Bind(f.fd, &sa) == 0 || asked.IsZero() {
+	if sys.Bind(f.fd, &sa) == 0 || outbound.IsZero() {
 		return 0
 	}
 	sa.SetInet((*[16]byte)(&from), from.Is4(), 0, r.scope(side, &from))
 	return sys.Bind(f.fd, &sa)
 }
 
-// scope is the interface index that an address of a side needs.
+// scope is the sin6_scope_id of an address on a side.
 func (r *Relay) scope(side *Side, a *wire.Addr) uint32 {
 	switch {
 	case side.Host:
@@ -136,8 +137,8 @@ func (r *Relay) scope(side *Side, a *wire.Addr) uint32 {
 	return 0
 }
 
-// source is the address to bind to on the way to a target: loopback if the
-// target is, so that ports of other addresses are no obstacle, else any.
+// source is the address to bind to for a target: loopback if the target is, so that
+// ports in use on other addresses do not matter, else any.
 func source(to *wire.Addr) wire.Addr {
 	if to.IsLoopback() {
 		return fwd.Loopback(to)

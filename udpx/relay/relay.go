@@ -13,30 +13,30 @@ import (
 	"penne/shard/wheel"
 )
 
-// Lifetimes of flows since their last datagram, as on the tap path: the
-// defaults of the kernel's connection tracking
-// (net.netfilter.nf_conntrack_udp_timeout and _udp_timeout_stream).
+// Lifetimes of flows after their last datagram, as on the tap path: the defaults
+// of the kernel's connection tracking (net.netfilter.nf_conntrack_udp_timeout and
+// nf_conntrack_udp_timeout_stream).
 const (
 	Idle    = 30 * time.Second
 	Assured = 180 * time.Second
 )
 
-// row is the most messages of one recvmmsg or sendmmsg, and the most that Local
+// rowSize is the most messages of one recvmmsg or sendmmsg, and the most that Local
 // takes: one bit each.
-const row = 64
+const rowSize = 64
 
-// Side is where the peers of a listener are led. Its functions are called from
-// the shard's thread when a flow is made.
+// Side is the side that the peers of a listener are relayed to. Its functions are
+// called from the shard's thread when a flow is made.
 type Side struct {
-	// Socket returns a fresh non-blocking datagram socket over there, or -1
-	// when there is none now. It is the relay's from then on.
+	// Socket returns a new non-blocking datagram socket there, or -1 if there
+	// is none now. The relay closes it.
 	Socket func(v4 bool) int
-	// Addr is the address over there for this peer, of any family; zero
-	// means that there is none. A Listener's ToAddr goes before it.
+	// Addr is the target's address for this peer, of either family; zero
+	// means that there is none. A Listener's ToAddr takes precedence.
 	Addr func(peer *wire.Addr) wire.Addr
-	// Host tells that it is the host: the rules say which source sockets
-	// have, and which interface link-local addresses mean. Of another side
-	// that is Scope.
+	// Host is set for the host, where the rules say which source address
+	// sockets have, and on which interface link-local addresses are. On
+	// another side that is the interface Scope.
 	Host  bool
 	Scope uint32
 }
@@ -69,32 +69,32 @@ type Listener struct {
 // Neighbouring ports have different ones.
 func Owner(port uint16, shards int) int { return int(port) % shards }
 
-// listener is one that is served. Its place in Relay.listeners is its id.
+// listener is the state of a Listener; its index in Relay.listeners is its id.
 type listener struct {
 	Listener
-	used    bool
-	watched bool
-	want    uint8 // messages to ask for at the next receive
-	gen     uint32
-	flows   int32 // the list of its flows; -1 ends it
+	used     bool
+	watched  bool
+	recvNext uint8 // messages to ask for at the next receive
+	gen      uint32
+	flows    int32 // head of the list of its flows; -1 ends it
 }
 
 // record is one flow's state. Its key holds the peer (Remote, RemotePort), the
 // address it wrote to (Guest), and the listener's id (GuestPort, and the upper
 // bits in Proto).
 type record struct {
-	back       sys.Dest  // the way back to the peer
-	last       int64     // when the last datagram passed, either way
-	to         wire.Addr // the target
-	toPort     uint16
-	segMax     [2]uint16 // longest segment not refused yet, by direction
-	want       uint8     // messages to ask for at the next receive
-	fromPeer   uint8     // bursts, saturating
-	fromTarget uint8
-	wide       bool // the receive buffer has been raised
-	fd         int
-	listener   int32
-	next, prev int32 // among the flows of the listener
+	back         sys.Dest  // the peer, and the address it sent to
+	last         int64     // when the last datagram passed, either way
+	to           wire.Addr // the target
+	toPort       uint16
+	segMax       [2]uint16 // longest segment the kernel has not refused, by direction
+	recvNext     uint8     // messages to ask for at the next receive
+	fromPeer     uint8     // receives that brought something: 0, 1, or 2 for more
+	fromTarget   uint8
+	bufferRaised bool // the receive buffer was raised to raisedBuffer
+	fd           int
+	listener     int32
+	next, prev   int32 // among the flows of the listener
 }
 
 // Relay is one shard's. Owned by the shard; no method may be called from
@@ -105,10 +105,10 @@ type Relay struct {
 	wheel     *wheel.Wheel
 	rec       []record
 	listeners []listener
-	vacant    []int32 // free places in listeners
+	freeIDs   []int32 // unused indices of listeners
 
-	// segment and gro tell what the kernel offers; segment is cleared for
-	// good when a device turns out to refuse it.
+	// segment and gro tell whether the kernel has UDP_SEGMENT and UDP_GRO;
+	// segment is cleared for good when a device refuses it.
 	segment, gro bool
 
 	// The flow of the last datagram from a peer: they come in runs.
@@ -117,7 +117,7 @@ type Relay struct {
 
 	recv  *sys.RecvRow
 	out   burst
-	slots [row]int32 // flows of a row's messages
+	slots [rowSize]int32 // flows of a row's messages
 	due   [64]int32
 }
 
@@ -126,7 +126,7 @@ func New(e *env.Env, limit int) *Relay {
 	r := &Relay{
 		env: e, table: flow.NewTable(limit, e.Seed), wheel: wheel.New(limit, e.Now),
 		rec: make([]record, limit), lastSlot: -1,
-		recv: sys.NewRecvRow(row), out: burst{row: sys.NewSendRow(row, row)},
+		recv: sys.NewRecvRow(rowSize), out: burst{row: sys.NewSendRow(rowSize, rowSize)},
 	}
 	if fd := hostSocket(true); fd >= 0 {
 		r.segment, r.gro = sys.HasUDPSegment(fd), sys.EnableUDPGRO(fd) == 0
@@ -138,8 +138,8 @@ func New(e *env.Env, limit int) *Relay {
 // Len is the number of flows.
 func (r *Relay) Len() int { return r.table.Len() }
 
-// Serve relays all datagrams that come to the listener, which it watches. The
-// id is for Remove.
+// Serve watches the listener and relays all datagrams that come to it. The id is
+// for Remove.
 func (r *Relay) Serve(l Listener) (id int32, err error) {
 	domain, errno := sys.SocketFamily(l.FD)
 	if errno == 0 {
@@ -148,7 +148,7 @@ func (r *Relay) Serve(l Listener) (id int32, err error) {
 	if errno != 0 {
 		return 0, fmt.Errorf("prepare listening socket: %w", errno)
 	}
-	sys.SetReceiveBuffer(l.FD, wideBuffer)
+	sys.SetReceiveBuffer(l.FD, raisedBuffer)
 	if r.gro {
 		sys.EnableUDPGRO(l.FD)
 	}
@@ -164,28 +164,28 @@ func (r *Relay) Serve(l Listener) (id int32, err error) {
 	return id, nil
 }
 
-// Share relays what Local is given of the listener's datagrams: somebody else,
-// on the same thread, watches the socket and receives them, and has asked for
-// sys.PacketInfo on it. The id is for Local and Remove.
+// Share relays those of the listener's datagrams that Local is given: the caller
+// watches the socket, receives from it on this thread, and has turned
+// sys.PacketInfo on. The id is for Local and Remove.
 func (r *Relay) Share(l Listener) (id int32) {
-	id = r.place()
-	r.listeners[id] = listener{Listener: l, used: true, want: firstWant, gen: r.listeners[id].gen, flows: -1}
+	id = r.newListenerID()
+	r.listeners[id] = listener{Listener: l, used: true, recvNext: firstRecv, gen: r.listeners[id].gen, flows: -1}
 	return id
 }
 
-// place is a free place for a listener.
-func (r *Relay) place() int32 {
-	if n := len(r.vacant); n > 0 {
-		id := r.vacant[n-1]
-		r.vacant = r.vacant[:n-1]
+// newListenerID is an unused id.
+func (r *Relay) newListenerID() int32 {
+	if n := len(r.freeIDs); n > 0 {
+		id := r.freeIDs[n-1]
+		r.freeIDs = r.freeIDs[:n-1]
 		return id
 	}
 	r.listeners = append(r.listeners, listener{})
 	return int32(len(r.listeners) - 1)
 }
 
-// Remove ends serving the listener, and its flows: their answers could not
-// leave from its address and port any more. It does not close the descriptor.
+// Remove ends serving the listener, and its flows, whose replies leave by its
+// socket. It does not close the descriptor.
 func (r *Relay) Remove(id int32) {
 	l := &r.listeners[id]
 	if !l.used {
@@ -198,14 +198,14 @@ func (r *Relay) Remove(id int32) {
 		r.env.Epoll.Del(l.FD)
 	}
 	*l = listener{gen: l.gen + 1}
-	r.vacant = append(r.vacant, id)
+	r.freeIDs = append(r.freeIDs, id)
 }
 
 // Next is when Expire should be called; ok is false when there is no flow.
 func (r *Relay) Next() (at int64, ok bool) { return r.wheel.Next() }
 
-// Expire ends the flows whose lifetime is over. Timers are not moved when
-// datagrams pass: one that fires early is armed again from the last datagram.
+// Expire ends the flows whose lifetime is over. Datagrams do not move timers: one
+// that fires early is set again, from the last datagram on.
 func (r *Relay) Expire() {
 	for {
 		n := r.wheel.Expire(r.env.Now, r.due[:])
@@ -222,9 +222,9 @@ func (r *Relay) Expire() {
 	}
 }
 
-// end is when the flow's life is over if nothing more passes. It is assured
-// once both sides have spoken more than once: a query and its answer are not
-// worth three minutes of a socket.
+// end is when the flow expires if no datagram passes. It is assured once both
+// sides have sent more than once: a query and its reply are not worth a socket for
+// three minutes.
 func (f *record) end() int64 {
 	if f.fromPeer > 1 && f.fromTarget > 1 {
 		return f.last + int64(Assured)
@@ -232,7 +232,7 @@ func (f *record) end() int64 {
 	return f.last + int64(Idle)
 }
 
-// touch notes that datagrams passed, in the direction that bursts counts.
+// touch notes that datagrams passed, in the direction that bursts is of.
 func (r *Relay) touch(f *record, bursts *uint8) {
 	f.last = r.env.Now
 	if *bursts < 2 {
@@ -280,7 +280,7 @@ func (r *Relay) Close() {
 	}
 }
 
-// reasonOf says as what a socket's refusal is counted.
+// reasonOf is the reason that a datagram refused with errno is counted under.
 func reasonOf(errno sys.Errno) stats.Reason {
 	switch errno {
 	case sys.EMFILE, sys.ENFILE, sys.ENOMEM, sys.EADDRINUSE:
