@@ -2,9 +2,9 @@ package splice
 
 import "penne/internal/sys"
 
-// A connection's turn ends after so many octets each way, or so many steps, and
-// others get theirs. It is short, so that what waits elsewhere meanwhile does
-// not grow out of the caches.
+// A connection's turn ends after so many octets each way, or so many steps, so that
+// others get theirs. It is short, so that what queues up elsewhere meanwhile still
+// fits the caches.
 const (
 	turnOctets = pipeSize
 	turnSteps  = 16
@@ -13,35 +13,36 @@ const (
 // scratchSize is how much is copied at a time where there is no pipe.
 const scratchSize = 1 << 17
 
-// outcome is what a step of a way came to.
+// outcome is the result of one step in a direction.
 type outcome uint8
 
 const (
-	moved   outcome = iota // bytes, or the end of them: go on
-	blocked                // until an event comes
-	failed                 // for good: a socket has an error
+	progress outcome = iota // bytes, or the end of the stream: go on
+	blocked                 // until an event comes
+	failed                  // a socket has an error
 )
 
-// carry moves bytes one way until a socket has no more, or takes no more. more
-// is set when its turn ended first; ok is unset when a socket failed.
+// carry moves bytes in the direction from c.fd[side] until the source has no more or
+// the target takes no more. more is set if its turn ended first; ok is unset if a
+// socket failed.
 func (r *Relay) carry(c *conn, side int) (more, ok bool) {
 	w := &c.ways[side]
 	from, to := c.fd[side], c.fd[1-side]
 	w.taken = 0
 	for range turnSteps {
-		if got := r.step(w, from, to); got != moved {
+		if got := r.step(w, from, to); got != progress {
 			w.push(to)
 			return false, got == blocked
 		}
 		if w.inPipe > 0 {
 			continue
 		}
-		r.letGo(w)
-		if w.ended {
-			if c.ways[1-side].told {
-				return false, false // no FIN, though it reads like one
+		r.releasePipe(w)
+		if w.eof {
+			if c.ways[1-side].resetSeen {
+				return false, false // it was a reset, though it reads like a FIN
 			}
-			w.shut = true
+			w.finSent = true
 			sys.Shutdown(to, sys.SHUT_WR)
 			return false, true
 		}
@@ -52,11 +53,11 @@ func (r *Relay) carry(c *conn, side int) (more, ok bool) {
 	return true, true
 }
 
-// push sends what the target's socket keeps back because more was announced, if
-// none came. The end of the stream needs no push: the FIN carries it out.
+// push sends what the target's socket holds back because more was announced, if
+// none came. The end of the stream needs no push: the FIN does it.
 func (w *way) push(to int) {
-	if w.more && w.inPipe == 0 && !w.readable {
-		w.more = false
+	if w.corked && w.inPipe == 0 && !w.readable {
+		w.corked = false
 		sys.NoDelay(to)
 	}
 }
@@ -66,78 +67,79 @@ func (r *Relay) step(w *way, from, to int) outcome {
 	if w.inPipe > 0 {
 		return w.drain(to)
 	}
-	if w.ended || !w.readable {
+	if w.eof || !w.readable {
 		return blocked
 	}
-	if w.urgent || !r.hold(w) {
+	if w.urgent || !r.acquirePipe(w) {
 		return r.copy(w, from, to)
 	}
-	if got := r.fill(w, from); got != moved || w.ended {
+	if got := r.fill(w, from); got != progress || w.eof {
 		return got
 	}
-	w.more = w.inPipe == w.pipe.size
+	w.corked = w.inPipe == w.pipe.size
 	return w.drain(to)
 }
 
-// hold gets w a pipe; false when there is none.
-func (r *Relay) hold(w *way) bool {
-	if !w.held {
-		w.pipe, w.held = r.pipes.get(r.env.Now)
+// acquirePipe gets w a pipe, and tells whether it has one.
+func (r *Relay) acquirePipe(w *way) bool {
+	if !w.hasPipe {
+		w.pipe, w.hasPipe = r.pipes.get(r.env.Now)
 	}
-	return w.held
+	return w.hasPipe
 }
 
-func (r *Relay) letGo(w *way) {
-	if w.held && w.inPipe == 0 {
+// releasePipe returns w's pipe if it is empty.
+func (r *Relay) releasePipe(w *way) {
+	if w.hasPipe && w.inPipe == 0 {
 		r.pipes.put(w.pipe)
-		w.held = false
+		w.hasPipe = false
 	}
 }
 
-// fill takes bytes from the source into an empty pipe.
+// fill moves bytes from the source into the empty pipe.
 func (r *Relay) fill(w *way, from int) outcome {
 	n, errno := sys.Splice(from, w.pipe.w, w.pipe.size, false)
 	switch {
 	case errno == sys.EAGAIN:
 		w.readable = false
-		r.letGo(w)
+		r.releasePipe(w)
 		return blocked
 	case errno != 0:
-		w.ended = true // without a FIN
+		w.eof = true // without a FIN
 		return failed
 	}
-	w.inPipe, w.ended = n, n == 0
+	w.inPipe, w.eof = n, n == 0
 	w.taken += n
-	return moved
+	return progress
 }
 
-// drain gives the pipe's bytes to the target.
+// drain moves bytes from the pipe to the target.
 func (w *way) drain(to int) outcome {
 	if !w.writable {
 		return blocked
 	}
-	n, errno := sys.Splice(w.pipe.r, to, w.inPipe, w.more)
+	n, errno := sys.Splice(w.pipe.r, to, w.inPipe, w.corked)
 	if errno != 0 {
 		return w.refused(errno)
 	}
 	w.inPipe -= n
-	return moved
+	return progress
 }
 
-// refused is called when the target takes nothing. It tells of a reset once:
-// EPIPE stands for one behind a FIN, which is still to be read, all else for
-// one without.
+// refused handles the error of a write to the target. A reset is reported once, by a
+// write or by a read: EPIPE is one that came after a FIN, which is still to be read,
+// any other error one that came without.
 func (w *way) refused(errno sys.Errno) outcome {
 	if errno == sys.EAGAIN {
 		w.writable = false
 		return blocked
 	}
-	w.told = w.told || errno != sys.EPIPE
+	w.resetSeen = w.resetSeen || errno != sys.EPIPE
 	return failed
 }
 
-// copy moves bytes without a pipe. They leave the source only when the target
-// has them, so that none is left over here.
+// copy moves bytes without a pipe. They are taken from the source only once the
+// target has them, so that none need be kept here.
 func (r *Relay) copy(w *way, from, to int) outcome {
 	if !w.writable {
 		return blocked
@@ -145,8 +147,8 @@ func (r *Relay) copy(w *way, from, to int) outcome {
 	sys.SetIovec(&r.scratchIov[0], r.scratch)
 	n, errno := sys.PeekIov(from, r.scratchIov[:])
 	if errno == sys.EAGAIN && w.urgent {
-		// So says the kernel as well when a signal waits for the thread
-		// and an urgent octet is next (tcp_recvmsg_locked, 6.18).
+		// The kernel also reports this when a signal is pending for the
+		// thread and an urgent octet is next (tcp_recvmsg_locked, 6.18).
 		n, errno = sys.PeekIov(from, r.scratchIov[:])
 	}
 	switch {
@@ -154,11 +156,11 @@ func (r *Relay) copy(w *way, from, to int) outcome {
 		w.readable = false
 		return blocked
 	case errno != 0:
-		w.ended = true // without a FIN
+		w.eof = true // without a FIN
 		return failed
 	case n == 0:
-		w.ended = true
-		return moved
+		w.eof = true
+		return progress
 	}
 	sys.SetIovec(&r.scratchIov[0], r.scratch[:n])
 	sent, errno := sys.SendIov(to, r.scratchIov[:])
@@ -170,8 +172,8 @@ func (r *Relay) copy(w *way, from, to int) outcome {
 	return consume(from, sent)
 }
 
-// consume takes n octets that are known to wait there out of a socket. It asks
-// again once after EAGAIN, for copy's reason.
+// consume discards n octets that are known to be in a socket's receive queue. It
+// tries again once after EAGAIN, for the reason given in copy.
 func consume(fd, n int) outcome {
 	for n > 0 {
 		took, errno := sys.Discard(fd, n)
@@ -183,5 +185,5 @@ func consume(fd, n int) outcome {
 		}
 		n -= took
 	}
-	return moved
+	return progress
 }

@@ -1,8 +1,8 @@
 // Package splice joins two TCP sockets, one in each namespace, for connections
 // that are local on both sides: bytes go from socket to socket through a pipe,
-// by splice(2), and never see the tap. Half-closes and resets are carried over;
-// urgent octets become ordinary ones in their place. Where no pipe can be had,
-// bytes are copied, so that no connection ends for want of descriptors.
+// by splice(2), and never see the tap. Half-closes and resets are passed on;
+// urgent octets become ordinary ones in their place. Without a pipe bytes are
+// copied, so that no connection ends for lack of descriptors.
 //
 // A Relay belongs to one shard. It owns both sockets of each connection from
 // Open on.
@@ -23,17 +23,17 @@ const (
 
 // way is one direction: from the socket of its side to the other side's.
 type way struct {
-	pipe     pipe
-	held     bool // pipe is ours
-	readable bool // the source may have bytes: set by an event, cleared by EAGAIN
-	writable bool // the target of this way may take bytes
-	ended    bool // the source has sent its last byte
-	shut     bool // and the target was told
-	more     bool // the pipe was filled: its last bytes went out as not the last
-	urgent   bool // urgent data came: splice(2) cannot pass it
-	told     bool // writing told of the target's reset: reading from it will not
-	inPipe   int
-	taken    int // octets, in this turn
+	pipe      pipe
+	hasPipe   bool
+	readable  bool // the source may have bytes: set by an event, cleared by EAGAIN
+	writable  bool // the target of this way may take bytes
+	eof       bool // the source has sent its last byte
+	finSent   bool // and the target was shut down
+	corked    bool // the last bytes were sent with SPLICE_F_MORE
+	urgent    bool // urgent data came, which splice(2) cannot carry
+	resetSeen bool // a write reported the target's reset: reading from it will not
+	inPipe    int
+	taken     int // octets in this turn
 }
 
 // conn is one connection; ways[accepted] leads from the accepted socket.
@@ -44,7 +44,7 @@ type conn struct {
 	gen        uint32
 	live       bool
 	connecting bool
-	failed     bool // a socket has an error: what came before it is carried, then both are reset
+	failed     bool // a socket has an error: carry what came before it, then reset both
 	busy       bool // its turn was cut short: it goes on in the next pass
 }
 
@@ -78,15 +78,15 @@ func (r *Relay) Len() int { return r.used }
 // shard must not block before it has called Flush again.
 func (r *Relay) Pending() bool { return r.busy >= 0 }
 
-// receiveBuffer bounds what waits for us in an accepted socket, in octets. Its
-// peer is local, so that there is no distance to cover, and what waits longer
-// than the caches hold it costs all three of us: the kernel would let it grow
-// to tens of megabytes (tcp_rmem).
+// receiveBuffer bounds what queues in an accepted socket, in octets. Its peer is
+// local, so there is no round-trip time to fill, and what has left the caches
+// before it is read slows down everybody: the kernel would let it grow to tens of
+// megabytes (tcp_rmem).
 const receiveBuffer = 1 << 18
 
 // Open joins the accepted socket a to the socket b, whose connect has begun and
-// may still be in progress. Both are the relay's from now on; when it has no
-// room, a is reset and b closed.
+// may still be in progress. Both are the relay's from now on; if it is
+// full, a is reset and b closed.
 func (r *Relay) Open(a, b int) {
 	id := r.free.Take()
 	if id < 0 {
@@ -112,11 +112,12 @@ func (r *Relay) Open(a, b int) {
 	}
 }
 
+// token is for the socket on a side of the connection.
 func (r *Relay) token(id int32, side int) uint64 {
 	return uint64(flow.NewToken(flow.KindSplice, r.conns[id].gen, id<<1|int32(side)))
 }
 
-// Event takes a readiness report for one of the sockets.
+// Event handles an event of one of the sockets. Stale tokens are ignored.
 func (r *Relay) Event(tok flow.Token, bits uint32) {
 	id, side := tok.Slot()>>1, int(tok.Slot()&1)
 	c := &r.conns[id]
@@ -124,7 +125,7 @@ func (r *Relay) Event(tok flow.Token, bits uint32) {
 		return
 	}
 	if bits&sys.EPOLLERR != 0 {
-		c.fail() // refused, or reset by the peer: the other one learns the same
+		c.fail() // refused, or reset by the peer: pass it on
 	}
 	if c.connecting && side == connected {
 		if bits&(sys.EPOLLOUT|sys.EPOLLERR) == 0 {
@@ -147,7 +148,7 @@ func (r *Relay) Event(tok flow.Token, bits uint32) {
 	}
 }
 
-// Flush gives connections whose turn was cut short another one.
+// Flush gives connections whose turn was cut short another turn.
 func (r *Relay) Flush() {
 	list := r.busy
 	r.busy = -1
@@ -163,9 +164,9 @@ func (r *Relay) Flush() {
 	}
 }
 
-// fail notes that a socket has an error. What its peer had sent before is still
-// there, and goes to the other peer, as it would if the two were connected. What
-// that one's receive buffer has no room for would be lost then as well.
+// fail notes that a socket has an error. What its peer sent before is still there,
+// and goes to the other peer, as it would if the two were connected. What does not
+// fit that one's receive buffer would be lost then as well.
 func (c *conn) fail() {
 	c.failed = true
 	for i := range c.ways {
@@ -173,7 +174,7 @@ func (c *conn) fail() {
 	}
 }
 
-// move carries what can be carried both ways.
+// move carries what it can in both directions.
 func (r *Relay) move(id int32) {
 	c := &r.conns[id]
 	more := false
@@ -187,7 +188,7 @@ func (r *Relay) move(id int32) {
 		more = more || again
 	}
 	switch {
-	case c.ways[0].shut && c.ways[1].shut:
+	case c.ways[0].finSent && c.ways[1].finSent:
 		r.close(id)
 	case more && !c.busy:
 		c.busy, c.next, r.busy = true, r.busy, id
@@ -202,7 +203,7 @@ func (r *Relay) reset(id int32) {
 	for _, fd := range c.fd {
 		sys.Reset(fd)
 	}
-	r.end(id)
+	r.release(id)
 }
 
 // close ends a connection that both peers have closed.
@@ -210,20 +211,21 @@ func (r *Relay) close(id int32) {
 	for _, fd := range r.conns[id].fd {
 		sys.Close(fd)
 	}
-	r.end(id)
+	r.release(id)
 }
 
-func (r *Relay) end(id int32) {
+// release frees the connection whose sockets are closed.
+func (r *Relay) release(id int32) {
 	c := &r.conns[id]
 	c.live = false
 	for i := range c.ways {
-		if w := &c.ways[i]; w.held { // bytes may be left in it: not for others
+		if w := &c.ways[i]; w.hasPipe { // bytes may be left in it: not reusable
 			w.pipe.close()
-			w.held = false
+			w.hasPipe = false
 		}
 	}
 	r.used--
-	if !c.busy { // else Flush releases it when it comes to it
+	if !c.busy { // else Flush frees the slot
 		r.free.Put(id)
 	}
 }

@@ -251,7 +251,7 @@ func TestIdleConnectionHoldsNoPipe(t *testing.T) {
 	b.g.Ready(b.r.Event)
 	for i := range b.r.conns {
 		for side := range b.r.conns[i].ways {
-			if w := &b.r.conns[i].ways[side]; w.held && w.inPipe == 0 {
+			if w := &b.r.conns[i].ways[side]; w.hasPipe && w.inPipe == 0 {
 				t.Fatal("an empty way holds a pipe")
 			}
 		}

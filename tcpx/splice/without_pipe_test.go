@@ -115,7 +115,7 @@ func TestSurvivesExhaustedDescriptors(t *testing.T) {
 			t.Error("there was a pipe after all")
 		}
 		end()
-		b.g.Advance(retryPipe)
+		b.g.Advance(retryDelay)
 		b.exchange(client, server, 1<<20)
 		if len(b.r.pipes.idle) == 0 {
 			t.Error("no pipe was used again")
