@@ -50,7 +50,7 @@ func (u *UDP) Listen(fd int, l Listener) (id int32, err error) {
 	if err := n.describe(); err != nil {
 		return 0, err
 	}
-	for _, errno := range []sys.Errno{sys.ReuseAddress(fd, true), sys.PacketInfo(fd, n.v6)} {
+	for _, errno := range []sys.Errno{sys.ReuseAddress(fd, true), sys.EnablePacketInfo(fd, n.v6)} {
 		if errno != 0 {
 			return 0, fmt.Errorf("prepare listening socket: %w", errno)
 		}

@@ -152,7 +152,7 @@ func TestScriptReap(t *testing.T) {
 	}
 }
 
-// The end of file on what a script awaits ends it without a word.
+// End of file on what a script awaits ends it without a note.
 func TestScriptAwaitEnd(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

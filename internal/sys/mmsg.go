@@ -86,7 +86,7 @@ func (r *RecvRow) Segment(i int) int {
 }
 
 // Local is the local address the i-th datagram came to, v4-mapped for IPv4,
-// where PacketInfo is on. For broadcasts it is the address to reply from
+// once EnablePacketInfo was called. For broadcasts it is the address to reply from
 // (ipi_spec_dst, ip(7)).
 func (r *RecvRow) Local(i int) (ip [16]byte, ok bool) {
 	if b := r.control(i, unix.SOL_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo); b != nil {

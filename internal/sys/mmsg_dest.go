@@ -21,7 +21,7 @@ type Dest struct {
 
 // ReplyDest sets d to reply to the i-th datagram: with local, from the address it
 // was sent to, else (multicast, broadcast) from one that the kernel chooses.
-// PacketInfo must have been on.
+// EnablePacketInfo must have been called.
 func (r *RecvRow) ReplyDest(i int, d *Dest, local bool) {
 	*d = Dest{name: r.name[i]}
 	d.name.len = r.hdr[i].hdr.Namelen

@@ -35,9 +35,9 @@ func QueueErrors(fd int, v6 bool) Errno {
 	return setByFamily(fd, v6, unix.IP_RECVERR, unix.IPV6_RECVERR, 1)
 }
 
-// PacketInfo makes the kernel report the local address of every datagram. On a
+// EnablePacketInfo makes the kernel report the local address of every datagram. On a
 // dual-stack socket it covers IPv4 as well.
-func PacketInfo(fd int, v6 bool) Errno {
+func EnablePacketInfo(fd int, v6 bool) Errno {
 	return setByFamily(fd, v6, unix.IP_PKTINFO, unix.IPV6_RECVPKTINFO, 1)
 }
 

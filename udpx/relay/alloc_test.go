@@ -86,7 +86,7 @@ func TestNewFlowNoAlloc(t *testing.T) {
 func TestLocalNoAlloc(t *testing.T) {
 	q := newQuick(t, "127.0.0.1")
 	at := bind(t, "127.0.0.1", 0)
-	sys.PacketInfo(at.fd, false)
+	sys.EnablePacketInfo(at.fd, false)
 	sink := bind(t, "127.0.0.1", 0)
 	id := q.r.Share(Listener{FD: at.fd, Target: sink.port, To: &Host})
 	peer := newSender(t, "127.0.0.1", at.port)

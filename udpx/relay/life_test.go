@@ -62,7 +62,7 @@ func TestRemoveEndsFlows(t *testing.T) {
 	for _, peer := range peers {
 		b.echo(peer, service, "127.0.0.1", kept.port, payload(10, 9))
 	}
-	// The place is used again, by a listener on the same port.
+	// The id is used again, for a listener on the same port.
 	if again := b.serve(at, service); again != id {
 		t.Fatalf("place %d, want %d", again, id)
 	}

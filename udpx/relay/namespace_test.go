@@ -63,7 +63,7 @@ func TestFromHostToNamespace(t *testing.T) {
 	}
 }
 
-// TestServiceOnAnAddressOfTheNamespace leads the host's local peers to an
+// TestServiceOnAnAddressOfTheNamespace connects the host's local peers to an
 // address that is not a loopback one, as -u does by default.
 func TestServiceOnAnAddressOfTheNamespace(t *testing.T) {
 	guest.Namespace(t)

@@ -195,7 +195,7 @@ func TestLongRunsAreCutToWhatOneMessageHolds(t *testing.T) {
 func TestSingleDatagramsWhereTheKernelDoesNotSegment(t *testing.T) {
 	p := newPath(t, "127.0.0.1", false)
 	p.r.segment = false
-	there := payload(100*64+7, 1) // more datagrams than a row has places
+	there := payload(100*64+7, 1) // more datagrams than a row has room for
 	p.peer.segmented(there, 100)
 	p.service.expect(there, 100)
 	p.drops(stats.NumReasons, 0)

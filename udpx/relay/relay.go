@@ -143,7 +143,7 @@ func (r *Relay) Len() int { return r.table.Len() }
 func (r *Relay) Serve(l Listener) (id int32, err error) {
 	domain, errno := sys.SocketFamily(l.FD)
 	if errno == 0 {
-		errno = sys.PacketInfo(l.FD, domain == sys.AF_INET6)
+		errno = sys.EnablePacketInfo(l.FD, domain == sys.AF_INET6)
 	}
 	if errno != 0 {
 		return 0, fmt.Errorf("prepare listening socket: %w", errno)
@@ -165,8 +165,8 @@ func (r *Relay) Serve(l Listener) (id int32, err error) {
 }
 
 // Share relays those of the listener's datagrams that Local is given: the caller
-// watches the socket, receives from it on this thread, and has turned
-// sys.PacketInfo on. The id is for Local and Remove.
+// watches the socket, receives from it on this thread, and has called
+// sys.EnablePacketInfo. The id is for Local and Remove.
 func (r *Relay) Share(l Listener) (id int32) {
 	id = r.newListenerID()
 	r.listeners[id] = listener{Listener: l, used: true, recvNext: firstRecv, gen: r.listeners[id].gen, flows: -1}

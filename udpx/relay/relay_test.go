@@ -321,7 +321,7 @@ func TestSharedListenerTakesLoopbackPeersOnly(t *testing.T) {
 	b := newRig(t, 4)
 	at := bind(t, "0.0.0.0", 0)
 	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.1", 0)
-	sys.PacketInfo(at.fd, false)
+	sys.EnablePacketInfo(at.fd, false)
 	id := b.r.Share(Listener{FD: at.fd, Target: service.port(), To: &Host})
 	own := ownAddr(t)
 	other := b.listen(own, 0)
