@@ -163,7 +163,7 @@ func TestNoSocketEver(t *testing.T) {
 }
 
 // TestNoAddressInside: a client of a family that the guest has no address of is
-// led to the other one's, and never to its loopback.
+// connected to the other one's, and never to its loopback.
 func TestNoAddressInside(t *testing.T) {
 	s := lone(t)
 	s.group.bypass.Socket = func(bool, uint8) (int, sys.Errno) {
@@ -179,7 +179,7 @@ func TestNoAddressInside(t *testing.T) {
 	v4, v6 := wire.AddrFrom(netip.MustParseAddr("192.0.2.5")), wire.AddrFrom(netip.MustParseAddr("::1"))
 	s.env.Rules = &fwd.Rules{V4: fwd.Family{On: true, Guest: v4}, V6: fwd.Family{On: true}}
 	if to := s.insideAddr(&v6); to != v4 {
-		t.Errorf("%s is led to %s", v6, to)
+		t.Errorf("%s is connected to %s", v6, to)
 	}
 }
 
@@ -238,9 +238,9 @@ func leave(t *testing.T, n int) (more func()) {
 	return more
 }
 
-// TestRestingListeners: one that cannot be watched again is tried again, and one
+// TestPausedListeners: one that cannot be watched again is tried again, and one
 // that goes leaves its slot to others.
-func TestRestingListeners(t *testing.T) {
+func TestPausedListeners(t *testing.T) {
 	s := lone(t)
 	l, _ := s.listener(t, 0, false, 1)
 	s.listener(t, 1, false, 1)

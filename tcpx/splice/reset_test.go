@@ -64,8 +64,8 @@ func TestDataBeforeAReset(t *testing.T) {
 	})
 }
 
-// TestAnswerToAnUnreadRequest: the one who resets has not read what the other
-// still sends, as a server that answers "too large". The relay learns of the
+// TestAnswerToAnUnreadRequest: the end that resets has not read what the other
+// still sends, such as a server that answers "too large". The relay learns of the
 // reset as it carries that.
 func TestAnswerToAnUnreadRequest(t *testing.T) {
 	bothWays(t, func(t *testing.T, b *bench, killer, victim *net.TCPConn) {
@@ -81,8 +81,8 @@ func TestAnswerToAnUnreadRequest(t *testing.T) {
 	})
 }
 
-// TestEndBeforeAReset: the one who has ended its way and closed answers what
-// comes then with an RST. The end is no less an end.
+// TestEndBeforeAReset: the end that has sent its FIN and closed answers what
+// comes later with an RST. Its FIN still counts.
 func TestEndBeforeAReset(t *testing.T) {
 	bothWays(t, func(t *testing.T, b *bench, killer, victim *net.TCPConn) {
 		b.exchange(killer, victim, 1)
