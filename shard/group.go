@@ -10,17 +10,23 @@ import (
 	"penne/ring"
 	"penne/shard/flow"
 	"penne/udpx"
+	"penne/udpx/relay"
 )
 
 // Group is the shards of one process. Its methods belong to the control
 // thread.
 type Group struct {
-	shards      []*Shard
-	rings       []*ring.Handoff // [from*len(shards)+to]
-	seed        flow.Seed
-	directory   *flow.Directory
-	ports       *udpx.Ports // which host port each guest port has
-	bypass      Bypass
+	shards    []*Shard
+	rings     []*ring.Handoff // [from*len(shards)+to]
+	seed      flow.Seed
+	directory *flow.Directory
+	ports     *udpx.Ports // which host port each guest port has
+	bypass    Bypass
+
+	// Ports that the relays' flows hold on either side: half a megabyte of
+	// address space, of which a used port touches a page.
+	heldOnHost, heldInside relay.Held
+
 	listeners   []*Listener // by slot; nil where one was removed
 	spreadPorts int         // listeners that have members
 	running     sync.WaitGroup
@@ -152,9 +158,15 @@ func (g *Group) ask(fn func(*Shard)) {
 	wg.Wait()
 }
 
-// HoldsUDP tells whether flows of the guest's UDP port hold the host's port of
-// the same number, which a listener then has to share with them.
-func (g *Group) HoldsUDP(port uint16) bool { return g.ports.Holds(port) }
+// HoldsUDP tells whether flows from a UDP port of one side hold the port of the
+// same number on the other, which is inside or the host. A listener there then
+// has to share the port with them.
+func (g *Group) HoldsUDP(port uint16, inside bool) bool {
+	if inside {
+		return g.heldInside.Has(port)
+	}
+	return g.ports.Holds(port) || g.heldOnHost.Has(port)
+}
 
 // LastActive is a number that changes when any shard has seen traffic.
 func (g *Group) LastActive() int64 {

@@ -26,6 +26,7 @@ func (s *Shard) namespaceSide() relay.Side {
 		},
 		Addr:  s.insideAddr,
 		Scope: s.group.bypass.Scope,
+		Held:  &s.group.heldInside,
 	}
 }
 
@@ -49,7 +50,7 @@ func (s *Shard) watchUDP(l *Listener, slot int32) {
 func (s *Shard) serveUDP(l *Listener, fd int, by *udpServing) (err error) {
 	r := relay.Listener{FD: fd, Target: l.Target, ToAddr: l.ToAddr, To: &s.namespace}
 	if l.Inside {
-		r.To = &relay.Host
+		r.To = &s.host
 		id, err := s.relay.Serve(r)
 		if err == nil {
 			by.relay = id

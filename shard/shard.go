@@ -40,9 +40,10 @@ type Shard struct {
 	// splice carries connections past the tap, relay datagrams.
 	splice *splice.Relay
 	relay  *relay.Relay
-	// namespace is where the relay sends what local peers on the host send.
-	namespace relay.Side
-	listen    listening
+	// namespace is where the relay sends what local peers on the host send,
+	// host where it sends what comes from inside.
+	namespace, host relay.Side
+	listen          listening
 
 	rx, tcpIn, udpIn, pingIn ring.Batch
 	guestMAC                 [6]byte // last source address seen, to notice a change
@@ -115,6 +116,8 @@ func (s *Shard) makeTranslators(cfg *Config, g *Group) (err error) {
 	s.services, s.ndp = cfg.Services, ndp.New(cfg.Services.NDP)
 	s.splice = splice.New(&s.env, maxSpliced/len(cfg.Ports))
 	s.relay, s.namespace = relay.New(&s.env, maxSpliced/len(cfg.Ports)), s.namespaceSide()
+	s.host = relay.Host
+	s.host.Held = &g.heldOnHost
 	return nil
 }
 

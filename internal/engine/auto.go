@@ -42,8 +42,8 @@ func (e *engine) openAuto() error {
 	here := func(fn func() error) error { return fn() }
 	for _, n := range e.ports.lanes {
 		n.findAutoAddrs()
-		if n.proto == wire.ProtoUDP && !n.inside {
-			n.heldByFlow = e.group.HoldsUDP
+		if n.proto == wire.ProtoUDP {
+			n.heldByFlow = func(port uint16) bool { return e.group.HoldsUDP(port, n.inside) }
 		}
 	}
 	e.syncStubs()

@@ -43,8 +43,8 @@ type lane struct {
 	// namedPorts those of rules only.
 	boundPorts, namedPorts portscan.Ports
 	autoAddrs              []*autoAddr // where "auto" binds
-	// heldByFlow reports whether a flow from a port of the guest's uses the
-	// host's port of the same number: the guest may have sent before a scan
+	// heldByFlow reports whether a flow from the other side's port uses the
+	// port of the same number here: its owner may have sent before a scan
 	// found the port bound. Nil if that cannot be.
 	heldByFlow func(port uint16) bool
 	maxAll     int // sockets that each "all" may have

@@ -179,6 +179,30 @@ func TestAutoWithAServerThatSpeaksFirst(t *testing.T) {
 	})
 }
 
+// TestAutoWithALocalServerThatSpeaksFirst is the same for one whose peer is local on the other side, either way: its
+// datagram goes past the tap.
+func TestAutoWithALocalServerThatSpeaksFirst(t *testing.T) {
+	b, host, remote := portsBed(t)
+	s := forward(t, b, "-t", "none", "-T", "none", "-u", "8905,auto", "-U", "8902,auto")
+	speak := func(from, peer *bed.Session, to, port int) {
+		t.Helper()
+		serveIn(t, peer, "udp", "who", at(lo4, to))
+		if _, err := from.BackgroundTool("^ready", "speak", at(lo4, to), fmt.Sprint(":", port)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	speak(s, host, 8902, 8903)
+	for _, ip := range []string{lo4, net4} {
+		if a := await(t, clientOf(host, remote, ip), "udp", at(ip, 8903)); a.localPort() != 8903 {
+			t.Errorf("%s led to %+v", ip, a)
+		}
+	}
+	speak(host, s, 8905, 8906)
+	if a := await(t, s, "udp", at(lo4, 8906)); a.localPort() != 8906 {
+		t.Errorf("led to %+v", a)
+	}
+}
+
 // TestAutoOnSeveralAddresses gives "auto" once for each of two places.
 func TestAutoOnSeveralAddresses(t *testing.T) {
 	b, host, remote := portsBed(t)

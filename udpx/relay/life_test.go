@@ -238,3 +238,33 @@ func TestAnswersInFlightWhenTheTargetEnds(t *testing.T) {
 		t.Fatalf("%d flows", b.r.Len())
 	}
 }
+
+// TestHeldPort: a flow's port can be shared with a listener that asks for it, and is free after the flow.
+func TestHeldPort(t *testing.T) {
+	b := newRig(t, 4)
+	at := bind(t, "127.0.0.1", 0)
+	service, peer := b.listen("127.0.0.1", 0), b.listen("127.0.0.9", 0)
+	side := Host
+	side.Held = new(Held)
+	id, err := b.r.Serve(Listener{FD: at.fd, Target: service.port(), To: &side})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if from := b.echo(peer, service, "127.0.0.1", at.port, payload(10, 1)); from.Port() != peer.port() {
+		t.Fatalf("seen as %v, not from port %d", from, peer.port())
+	}
+	listen := func(share bool) error {
+		fd, err := sys.Listener(sys.ListenOptions{Addr: addrOf("127.0.0.1"), Port: peer.port(), Datagram: true, Share: share})
+		if err == nil {
+			sys.Close(fd)
+		}
+		return err
+	}
+	if !side.Held.Has(peer.port()) || listen(false) == nil || listen(true) != nil {
+		t.Errorf("held: %v; a listener alone: %v, sharing: %v", side.Held.Has(peer.port()), listen(false), listen(true))
+	}
+	b.r.drop(b.r.listeners[id].flows)
+	if err := listen(false); side.Held.Has(peer.port()) || err != nil {
+		t.Errorf("after the flow: held: %v; a listener: %v", side.Held.Has(peer.port()), err)
+	}
+}

@@ -64,7 +64,7 @@ func (r *Relay) open(id int32, key *flow.Key, hash uint64) int32 {
 	f := &r.rec[slot]
 	*f = record{fd: fd, listener: id, to: to, toPort: l.Target, last: r.env.Now, recvNext: firstRecv, segMax: [2]uint16{65535, 65535}}
 	if errno := r.connect(f, slot, key.RemotePort); errno != 0 {
-		sys.Close(fd)
+		r.closeSocket(f)
 		r.table.Remove(slot)
 		return r.refuse(reasonOf(errno))
 	}
@@ -119,11 +119,26 @@ func (r *Relay) bind(f *record, side *Side, port uint16) sys.Errno {
 	}
 	var sa sys.Sockaddr
 	sa.SetInet((*[16]byte)(&from), from.Is4(), port, r.scope(side, &from))
-	if sys.Bind(f.fd, &sa) == 0 || outbound.IsZero() {
+	if sys.Bind(f.fd, &sa) == 0 {
+		r.hold(f, side, port)
+		return 0
+	}
+	if outbound.IsZero() {
 		return 0
 	}
 	sa.SetInet((*[16]byte)(&from), from.Is4(), 0, r.scope(side, &from))
 	return sys.Bind(f.fd, &sa)
+}
+
+// hold notes that f's socket is bound to port, which a listener may share from
+// now on.
+func (r *Relay) hold(f *record, side *Side, port uint16) {
+	if side.Held == nil {
+		return
+	}
+	sys.ReuseAddress(f.fd, true)
+	side.Held[port].Add(1)
+	f.heldPort = port
 }
 
 // scope is the sin6_scope_id of an address on a side.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"penne/internal/fwd"
@@ -39,7 +40,17 @@ type Side struct {
 	// another side that is the interface Scope.
 	Host  bool
 	Scope uint32
+	// Held, if set, notes the ports that flows' sockets hold there.
+	Held *Held
 }
+
+// Held counts, by port, the flows' sockets that are bound to their peer's own
+// port. A listener may be bound to that port together with them, by
+// SO_REUSEADDR. Shared by all shards, and safe for concurrent use.
+type Held [1 << 16]atomic.Int32
+
+// Has tells whether a flow's socket is bound to port.
+func (h *Held) Has(port uint16) bool { return h[port].Load() > 0 }
 
 // Host is the side of the host: its loopback.
 var Host = Side{Socket: hostSocket, Addr: fwd.Loopback, Host: true}
@@ -87,6 +98,7 @@ type record struct {
 	last         int64     // when the last datagram passed, either way
 	to           wire.Addr // the target
 	toPort       uint16
+	heldPort     uint16    // counted in Held; 0: none
 	segMax       [2]uint16 // longest segment the kernel has not refused, by direction
 	recvNext     uint8     // messages to ask for at the next receive
 	fromPeer     uint8     // receives that brought something: 0, 1, or 2 for more
@@ -243,12 +255,20 @@ func (r *Relay) touch(f *record, bursts *uint8) {
 // drop ends the flow at slot.
 func (r *Relay) drop(slot int32) {
 	f := &r.rec[slot]
-	sys.Close(f.fd)
+	r.closeSocket(f)
 	r.wheel.Cancel(slot)
 	r.unlink(f)
 	r.table.Remove(slot)
 	*f = record{}
 	r.lastSlot = -1
+}
+
+// closeSocket closes f's socket, which no longer holds its port.
+func (r *Relay) closeSocket(f *record) {
+	sys.Close(f.fd)
+	if f.heldPort != 0 {
+		r.listeners[f.listener].To.Held[f.heldPort].Add(-1)
+	}
 }
 
 // link puts the flow at slot into its listener's list.
