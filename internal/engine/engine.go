@@ -109,6 +109,7 @@ func withHint(err error) error {
 // run handles events until ctx ends or a shard fails.
 func (e *engine) run(ctx context.Context) error {
 	defer e.stop()
+	e.releaseGarbage()
 	var scan, show <-chan time.Time // nil if not asked for
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -316,6 +317,24 @@ const heapHeadroom = 64 << 20
 func limitRuntime(shards int) {
 	runtime.GOMAXPROCS(shards + 2)
 	debug.SetGCPercent(-1)
+}
+
+// manyListeners is the number from which releaseGarbage is worth its 8 ms.
+const manyListeners = 2000
+
+// releaseGarbage returns to the system what the lists of listeners left behind
+// as they grew: more than half of what thousands of them take, which would stay
+// for good, as the collector is off.
+func (e *engine) releaseGarbage() {
+	count := 0
+	for _, n := range e.ports.lanes {
+		count += len(n.sockets)
+	}
+	if count < manyListeners {
+		return
+	}
+	e.group.Stats() // the shards answer once they serve the listeners
+	debug.FreeOSMemory()
 }
 
 // limitHeap makes the collector run heapHeadroom above what is in use now.

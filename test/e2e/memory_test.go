@@ -8,12 +8,17 @@ import (
 	"time"
 
 	"penne/test/bed"
+	"penne/test/client"
 )
+
+// portMemory is the most memory that the engine may take for a socket of thousands that it listens on.
+const portMemory = 512
 
 // TestManyPorts forwards thousands of ports, and all there can be, reports what that costs (with -v), and uses the
 // last of them.
 func TestManyPorts(t *testing.T) {
 	b, host, remote := portsBed(t)
+	var none int64 // RSS without any port
 	for _, c := range []struct {
 		name    string
 		options []string
@@ -38,7 +43,11 @@ func TestManyPorts(t *testing.T) {
 				t.Errorf("it says %q, want %q", s.Proc.Stderr, c.says)
 			}
 			if c.port == 0 {
+				none = u.RSS
 				return
+			}
+			if len(fds) > 5000 {
+				awaitMemory(t, pid, none+int64(len(fds))*portMemory)
 			}
 			reach(t, host, remote, s, "tcp", c.port)
 			if c.udp {
@@ -46,6 +55,18 @@ func TestManyPorts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// awaitMemory waits until no more than most octets of a process are resident: garbage of its start goes after it.
+func awaitMemory(t *testing.T, pid int, most int64) {
+	t.Helper()
+	rss := int64(0)
+	for end := time.Now().Add(client.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if rss = bed.UsageOf([]int{pid}).RSS; rss <= most {
+			return
+		}
+	}
+	t.Errorf("RSS %d KiB in the end, want %d at most", rss>>10, most>>10)
 }
 
 // reach asks a server inside by a forwarded port, from both sides.
