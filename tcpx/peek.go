@@ -7,10 +7,13 @@ import (
 
 // Without SO_PEEK_OFF every peek starts at the first octet in the socket, so what
 // is in flight is copied once more, to be ignored: into the same scratch memory
-// again and again, by prefixPieces iovecs. That bounds what may be in flight.
+// again and again, by prefixPieces iovecs. That bounds what may be in flight: the
+// more there is, the more is copied in vain. One stream to the guest, at MTU 1500
+// and 65520, Gbit/s: 5.3 and 6.6 with 4 MiB, 9.8 and 12.5 with 512 KiB, 9.2 and
+// 8.4 with 256 KiB; with SO_PEEK_OFF, 7.8 and 9.0 (kernel 6.18, 2 busy cores).
 const (
 	prefixPiece  = 64 << 10
-	prefixPieces = 64
+	prefixPieces = 8
 	maxPrefix    = prefixPieces * prefixPiece
 )
 

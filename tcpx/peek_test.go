@@ -70,3 +70,20 @@ func TestEndOfALargeAnswerDoesNotStay(t *testing.T) {
 		t.Errorf("%d octets stay in the socket", c.consume)
 	}
 }
+
+// TestFlightBound: a flow whose peeks copy what is in flight has little of it.
+func TestFlightBound(t *testing.T) {
+	for _, noOff := range []bool{false, true} {
+		r := newRig(t, false, Config{NoPeekOff: noOff})
+		r.open()
+		c := r.conn()
+		c.wnd, c.cwnd = 4*maxPrefix, 0
+		want := c.wnd
+		if !r.tcp.peeker.offsets(c) {
+			want = maxPrefix
+		}
+		if got := r.tcp.sendWindow(c); got != want {
+			t.Errorf("NoPeekOff %t: %d octets, want %d", noOff, got, want)
+		}
+	}
+}
