@@ -29,6 +29,8 @@ type engineSpec struct {
 	ownUser bool
 	// sandbox makes a user namespace for the engine, if none is joined.
 	sandbox bool
+	// attended says that the launcher keeps running: see engineScript.
+	attended bool
 	// extra are more descriptors to inherit.
 	extra []int
 }
@@ -77,6 +79,13 @@ const engineFDs = 1 << 14
 
 // engineScript leads from a clone of the launcher to the engine. USR1 and USR2
 // stay blocked in all its threads, for signalfd(2).
+//
+// A daemon has a session of its own. Beside an attended launcher a process group is
+// enough for the terminal's signals to pass the engine by, and the session stays
+// common with the command's: where the kernel shares CPUs out by session
+// (CONFIG_SCHED_AUTOGROUP), the two then settle on one CPU, and the command's peer
+// has another, instead of moving about. A terminal may stop processes in the
+// background that write to it (stty tostop), unless they ignore SIGTTOU.
 func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 	s := sys.NewScript(theirs)
 	s.CloseFD(ours)
@@ -93,12 +102,18 @@ func engineScript(ours, theirs int, spec *engineSpec) *sys.Script {
 			s.InheritFD(fd)
 		}
 	}
-	s.Setsid()
+	ignored := uint64(0)
+	if spec.attended {
+		s.Setpgid()
+		ignored = sys.SignalSet(syscall.SIGTTOU)
+	} else {
+		s.Setsid()
+	}
 	s.OpenAs("/dev/null", 0)
 	takeIdentity(s, spec)
 	s.Unshare(unshareEngine, sys.CLONE_NEWNS|sys.CLONE_NEWIPC|sys.CLONE_NEWUTS)
 	s.MountSlave()
-	s.SignalActions(0)
+	s.SignalActions(ignored)
 	s.SignalMask(sys.SignalSet(syscall.SIGUSR1, syscall.SIGUSR2))
 	argv := append([]string{engineArg0 + strconv.Itoa(theirs)}, spec.argv...)
 	s.Fork("start the engine", sys.CLONE_PARENT|sys.CLONE_NEWPID, noteEngine, func() {

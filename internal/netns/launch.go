@@ -171,11 +171,12 @@ func (r *launch) newUser() bool {
 
 func (r *launch) makeEngine(pasta bool, ports []PrivilegedPort) (err error) {
 	spec := &engineSpec{
-		argv:    r.Argv,
-		target:  r.target,
-		id:      r.id,
-		ownUser: r.newUser(),
-		sandbox: !pasta && r.id == nil,
+		argv:     r.Argv,
+		target:   r.target,
+		id:       r.id,
+		ownUser:  r.newUser(),
+		sandbox:  !pasta && r.id == nil,
+		attended: r.attended(),
 		hand: handover{
 			NetNS:     r.target.net,
 			Target:    r.target.process,

@@ -228,6 +228,9 @@ func (s *Script) TryMountProc() {
 // Setsid makes the child the leader of a session of its own.
 func (s *Script) Setsid() { s.add(stepCall, "start a session", unix.SYS_SETSID) }
 
+// Setpgid makes the child the leader of a process group of its own.
+func (s *Script) Setpgid() { s.add(stepCall, "start a process group", unix.SYS_SETPGID, 0, 0) }
+
 // DeathSignal has the kernel send sig to the child when the thread that
 // started it ends. A later change of identity clears it.
 func (s *Script) DeathSignal(sig syscall.Signal) {

@@ -346,6 +346,23 @@ func readProcess(dir string) (p process, owner int, ok bool) {
 	return p, owner, p.pid != 0
 }
 
+// Fields of statOf.
+const (
+	statGroup   = 2
+	statSession = 3
+	statTTY     = 4
+)
+
+// statOf are the fields of a process's /proc/PID/stat after its name.
+func statOf(t *testing.T, pid int) []string {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
 // find waits until one of the user's processes fits; ok is false if that has
 // not come when the command has ended.
 func (r *run) find(uid int, fits func(process) bool) (p process, ok bool) {

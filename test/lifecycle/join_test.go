@@ -171,10 +171,9 @@ func TestDaemon(t *testing.T) {
 			t.Errorf("descriptor %d is %q (%v)", fd, to, err)
 		}
 	}
-	stat := u.readFile(dir + "stat")
-	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
-	if fields[4] != "0" { // tty_nr
-		t.Errorf("it has a terminal: %v", fields)
+	stat := statOf(t, pid)
+	if stat[statTTY] != "0" || stat[statSession] == statOf(t, os.Getpid())[statSession] {
+		t.Errorf("it has a terminal, or its caller's session: %v", stat)
 	}
 	var comm string
 	if comm = u.readFile(dir + "comm"); comm != "pasta" {

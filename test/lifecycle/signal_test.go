@@ -230,6 +230,34 @@ func TestTerminalComesBack(t *testing.T) {
 	u.waitGone()
 }
 
+// A terminal may stop what writes to it from the background.
+func TestEngineWritesToTerminalThatStopsOthers(t *testing.T) {
+	u := newUser(t)
+	s := u.terminal("stty tostop; exec " + bin + "/pasta -d -- sh -c 'echo in''side'")
+	s.await("inside")
+	if status := s.end(); status != 0 {
+		t.Errorf("status %d, want 0", status)
+	}
+	u.waitGone()
+}
+
+// The engine belongs to the command's session as long as the launcher is there, but
+// not to the process group that the terminal's signals go to.
+func TestEngineSession(t *testing.T) {
+	u := newUser(t)
+	r := u.stubborn()
+	engine, ok := r.find(u.uid, process.isEngine)
+	if !ok {
+		t.Fatal("no engine")
+	}
+	ours, theirs := statOf(t, r.Process.Pid), statOf(t, engine.pid)
+	if theirs[statSession] != ours[statSession] || theirs[statGroup] == ours[statGroup] {
+		t.Errorf("launcher %v, engine %v, want one session, two process groups", ours, theirs)
+	}
+	r.end()
+	u.waitGone()
+}
+
 // session is a program at a terminal.
 type session struct {
 	t     *testing.T
