@@ -82,7 +82,7 @@ func (r *Relay) Pending() bool { return r.busy >= 0 }
 // local, so there is no round-trip time to fill, and what has left the caches
 // before it is read slows down everybody: the kernel would let it grow to tens of
 // megabytes (tcp_rmem).
-const receiveBuffer = 1 << 18
+const receiveBuffer = 1 << 19
 
 // Open joins the accepted socket a to the socket b, whose connect has begun and
 // may still be in progress. Both are the relay's from now on; if it is
