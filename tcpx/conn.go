@@ -32,6 +32,7 @@ type conn struct {
 	queued   bool // in the work list
 
 	// Of the host socket.
+	bulk       bool // the last peek filled a frame
 	readable   bool // there may be octets, or the end of the stream, to peek
 	rdhup      bool // the remote's FIN or RST came (EPOLLRDHUP), behind what can be peeked
 	urgent     bool // urgent data came: a short read may end at its mark

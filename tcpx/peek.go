@@ -82,10 +82,15 @@ func (t *TCP) prefix(c *conn) (pieces, octets int) {
 }
 
 // peekInto peeks at up to room octets from c.nxt on, into the next frames of Out,
-// chunk octets each. It returns how many there were and how many were asked for.
+// chunk octets each. It returns how many there were and how many were asked for. One
+// frame is enough, and cheaper, where the last peek did not fill one; there must be
+// room for it.
 func (t *TCP) peekInto(c *conn, room uint32) (n, asked int, errno sys.Errno) {
 	pieces, skip := t.prefix(c)
-	frames := min(peekFrames, t.env.Out.Room())
+	frames := 1
+	if c.bulk {
+		frames = min(peekFrames, t.env.Out.Room())
+	}
 	for i := 0; i < frames && room > 0; i++ {
 		size := min(uint32(c.chunk), room)
 		sys.SetIovec(&t.iov[pieces], t.env.Out.Peek(i).PayloadArea()[:size])
@@ -103,6 +108,7 @@ func (t *TCP) peekInto(c *conn, room uint32) (n, asked int, errno sys.Errno) {
 		// urgent mark looks like the end.
 		return 0, asked, sys.EAGAIN
 	}
+	c.bulk = n-skip >= int(c.chunk)
 	return n - skip, asked, 0
 }
 

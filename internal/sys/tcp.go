@@ -26,6 +26,11 @@ const (
 // blocks and never raises SIGPIPE. A count below the sum of the pieces means
 // that EPOLLOUT follows: the kernel has noted the lack of room (SOCK_NOSPACE).
 func SendIov(fd int, iov []Iovec) (int, Errno) {
+	if len(iov) == 1 { // the same, without a message header to copy
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(iov[0].Base)), uintptr(iov[0].Len),
+			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		return int(n), errno
+	}
 	var m unix.Msghdr
 	m.Iov = unsafe.SliceData(iov)
 	m.SetIovlen(len(iov))
@@ -38,6 +43,11 @@ func SendIov(fd int, iov []Iovec) (int, Errno) {
 // offset on, into the pieces of iov and leaves it in the socket. It never
 // blocks; 0 octets mean the end of the stream.
 func PeekIov(fd int, iov []Iovec) (int, Errno) {
+	if len(iov) == 1 { // the same, without a message header to copy
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(iov[0].Base)), uintptr(iov[0].Len),
+			unix.MSG_DONTWAIT|unix.MSG_PEEK, 0, 0)
+		return int(n), errno
+	}
 	var m unix.Msghdr
 	m.Iov = unsafe.SliceData(iov)
 	m.SetIovlen(len(iov))
