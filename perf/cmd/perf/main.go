@@ -132,7 +132,8 @@ func about(o options, r *scenario.Runner, took time.Duration) []string {
 	return []string{
 		fmt.Sprintf("%s, %d samples of %v per cell, peers alternating, %v in all",
 			time.Now().Format(time.DateOnly), o.rounds, o.lasting, took.Round(time.Second)),
-		fmt.Sprintf("kernel %s, %d CPUs, %s; n queues: %d", output("uname", "-r"), runtime.NumCPU(), cpuModel(), r.Queues),
+		fmt.Sprintf("kernel %s, sched_autogroup_enabled %s, %d CPUs, %s; n queues: %d", output("uname", "-r"),
+			output("cat", "/proc/sys/kernel/sched_autogroup_enabled"), runtime.NumCPU(), cpuModel(), r.Queues),
 		"penne " + output("git", "describe", "--always", "--dirty") +
 			"; Debian's passt " + output("dpkg-query", "-W", "-f=${Version}", "passt"),
 	}
