@@ -120,7 +120,7 @@ func (t *TCP) delayAck(c *conn) bool {
 func (t *TCP) acknowledge(c *conn) {
 	switch {
 	case c.ackNow, c.ackTo != c.rcvAck && !t.delayAck(c), c.ackTo == c.rcvAck && t.windowMoved(c):
-		t.sendControl(c, wire.ACK, c.max, nil)
+		t.sendControl(c, wire.ACK, c.ackSeq(), nil)
 	}
 	if c.tail == nil && !c.guestFIN && c.edge-c.rcvNxt < uint32(c.mss) {
 		// Closed for want of free frames: no event tells when there are some.

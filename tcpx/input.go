@@ -129,7 +129,7 @@ func (t *TCP) outOfWindow(c *conn, s *segment) {
 // limited.
 func (t *TCP) challenge(c *conn) {
 	if t.challenges.allow(t.env.Now) {
-		t.sendControl(c, wire.ACK, c.max, nil)
+		t.sendControl(c, wire.ACK, c.ackSeq(), nil)
 	}
 }
 

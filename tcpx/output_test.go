@@ -116,6 +116,36 @@ func TestZeroWindow(t *testing.T) {
 	}
 }
 
+// TestShrunkWindow: a guest that takes back its window, with data in flight, can still accept acknowledgments.
+func TestShrunkWindow(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, host := r.open()
+	host.Write(make([]byte, 1000))
+	if s := g.Next(); len(s.Data) != 1000 {
+		t.Fatalf("%d octets", len(s.Data))
+	}
+	for win, want := range map[uint16]uint32{0: 0, 6: 6 << 7, 7: 1000, 8: 1000} { // 7 may be 1000 rounded down
+		g.Win = win
+		g.Send(0, []byte("x"))
+		if s := g.Next(); len(s.Data) != 0 || s.Seq()-g.Ack != want || s.Ack() != g.Seq {
+			t.Errorf("window %d: acknowledged at %d, want %d", win<<7, s.Seq()-g.Ack, want)
+		}
+		g.Seq++ // a gap
+		g.Send(0, []byte("z"))
+		if s := g.Next(); s.Seq()-g.Ack != want || s.Ack() != g.Seq-2 {
+			t.Errorf("window %d: duplicate at %d, want %d", win<<7, s.Seq()-g.Ack, want)
+		}
+		g.Raw(wire.SYN, g.Seq-2, 0, nil, nil)
+		if s := g.Next(); s.Seq()-g.Ack != want {
+			t.Errorf("window %d: challenged at %d, want %d", win<<7, s.Seq()-g.Ack, want)
+		}
+		g.Raw(wire.ACK, g.Seq-2, g.Ack, nil, []byte("y"))
+		if s := g.Next(); s.Ack() != g.Seq {
+			t.Errorf("acknowledged %d, want %d", s.Ack(), g.Seq)
+		}
+	}
+}
+
 // TestZeroWindowDead: a guest that does not answer probes is given up.
 func TestZeroWindowDead(t *testing.T) {
 	r := newRig(t, false, Config{})

@@ -66,7 +66,7 @@ func (t *TCP) takeOutOfOrder(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	if c.sackOK && c.outOfOrder != nil {
 		opts = sackOption(t.opts[:], c.sackBlocks(t.blocks[:0], s.seq))
 	}
-	t.sendControl(c, wire.ACK, c.max, opts)
+	t.sendControl(c, wire.ACK, c.ackSeq(), opts)
 	return kept
 }
 

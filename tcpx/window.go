@@ -64,3 +64,16 @@ func sendRoom(wnd, flight, maxWnd uint32, mss uint16) uint32 {
 	}
 	return room
 }
+
+// ackSeq is the sequence number of an acknowledgment without payload: max, unless
+// the guest has shrunk its window, as Linux does when its receive buffer is full.
+// It then drops what is beyond the new edge, acknowledgments as well (RFC 9293
+// section 3.10.7.4), and if its reader waits for room to send, neither side would
+// ever go on. An edge that is off by less than a unit of the window field is only
+// rounded (RFC 7323 section 2.4).
+func (c *conn) ackSeq() uint32 {
+	if edge := c.una + c.wnd; wire.SeqLE(edge+1<<c.guestScale, c.max) {
+		return edge
+	}
+	return c.max
+}
