@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -307,76 +306,6 @@ func TestOneThreadMayConfigure(t *testing.T) {
 				t.Errorf("capabilities of threads: %v, want one of %s", counts, c.want)
 			}
 		})
-	}
-}
-
-// TestOutboundSourceOfAnotherHost says so, once for each family, and goes on.
-func TestOutboundSourceOfAnotherHost(t *testing.T) {
-	b := newBed(t)
-	argv := append([]string{"--config-net", "-f", "-q", "-o", "192.0.2.99", "-o", bed.HostIP6}, noForward...)
-	res := pasta(t, b, append(argv, "--", "true")...)
-	if want := "outbound address 192.0.2.99 is none of this host's: nothing gets out until it is\n"; res.Status != 0 || res.Stderr != want {
-		t.Errorf("status %d, %q, want %q", res.Status, res.Stderr, want)
-	}
-}
-
-// TestOutboundSource binds sockets to another address of the host, and to its interface.
-func TestOutboundSource(t *testing.T) {
-	need(t, "ping")
-	b := newBed(t)
-	onHost(t, b, "addr", "add", otherIP4+"/24", "dev", bed.Link)
-	onHost(t, b, "-6", "addr", "add", otherIP6+"/64", "dev", bed.Link, "nodad", "preferred_lft", "0")
-	s := attach(t, b, "-o", otherIP4, "-o", otherIP6, "--outbound-if4", bed.Link, "--outbound-if6", bed.Link)
-	remote, host := direct(t, b, b.Remote), direct(t, b, b.Host)
-	for _, network := range []string{"tcp", "udp"} {
-		serveIn(t, remote, network, "who", at(bed.RemoteIP4, 7000), at(bed.RemoteIP6, 7000))
-		for ip, want := range map[string]string{bed.RemoteIP4: otherIP4, bed.RemoteIP6: otherIP6} {
-			if a := ask(t, s, network, at(ip, 7000)); a.remoteIP() != want {
-				t.Errorf("%s to %s: comes as %+v, want %s", network, ip, a, want)
-			}
-		}
-		serveIn(t, host, network, "who", "127.0.0.1:7001")
-		if a := ask(t, s, network, at(bed.GatewayIP4, 7001)); a.localIP() != "127.0.0.1" {
-			t.Errorf("%s to the host's loopback: %+v", network, a)
-		}
-	}
-	// Of echo replies only those that go to the other address arrive.
-	asRoot(t, b.Remote, "ip", "route", "add", "blackhole", bed.HostIP4)
-	asRoot(t, b.Remote, "ip", "-6", "route", "add", "blackhole", bed.HostIP6)
-	for _, ip := range []string{bed.RemoteIP4, bed.RemoteIP6} {
-		wants(t, "ping", run(t, s, "ping", "-n", "-c", "1", "-w", "30", ip), " 1 received")
-	}
-}
-
-// TestOutboundInterface has a second link between host and remote machine. Routing prefers the first, where nobody has
-// the destinations.
-func TestOutboundInterface(t *testing.T) {
-	need(t, "ping")
-	b := newBed(t)
-	remote := direct(t, b, b.Remote)
-	onHost(t, b, "link", "add", "detour", "type", "veth", "peer", "name", "detour", "netns", strconv.Itoa(remote.Proc.PID()))
-	const host4, host6, far4, far6 = "203.0.113.2", "2001:db8:2::2", "203.0.113.3", "2001:db8:2::3"
-	for _, end := range []struct {
-		ns *bed.NS
-		ip []string
-	}{{b.Host, []string{host4 + "/24", host6 + "/64"}}, {b.Remote, []string{far4 + "/24", far6 + "/64"}}} {
-		asRoot(t, end.ns, "ip", "link", "set", "detour", "up")
-		for _, ip := range end.ip {
-			asRoot(t, end.ns, "ip", "addr", "add", ip, "dev", "detour", "noprefixroute", "nodad")
-			asRoot(t, end.ns, "ip", "route", "add", netip.MustParsePrefix(ip).Masked().String(), "dev", "detour", "metric", "1000")
-		}
-	}
-	onHost(t, b, "route", "add", "203.0.113.0/24", "via", "198.51.100.77")
-	onHost(t, b, "-6", "route", "add", "2001:db8:2::/64", "via", "2001:db8:1::77", "metric", "10")
-	s := attach(t, b, "-i", bed.Link, "--outbound-if4", "detour", "--outbound-if6", "detour")
-	for far, want := range map[string]string{far4: host4, far6: host6} {
-		for _, network := range []string{"tcp", "udp"} {
-			serveIn(t, remote, network, "who", at(far, 7000))
-			if a := ask(t, s, network, at(far, 7000)); a.remoteIP() != want {
-				t.Errorf("%s: comes as %+v, want %s", network, a, want)
-			}
-		}
-		wants(t, "ping", run(t, s, "ping", "-n", "-c", "1", "-w", "30", far), " 1 received")
 	}
 }
 
