@@ -21,12 +21,10 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		random bool
 	}{{"one queue", 1, false}, {"two queues", 2, false}, {"hand-off", 2, true}} {
 		t.Run(c.name, func(t *testing.T) {
-			tcp, udp := echoServers(t) // on the host
 			tuntest.Enter(t)
-			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.queues + 2)) // as the engine does: shards wait in raw calls
 			g := echoGroup(t, c.queues, c.random)
 			const flows, warm, rounds = 4, 50, 200
-			talk := newEchoes(t, flows, tcp, udp)
+			talk := newEchoes(t, flows)
 			talk.rounds(t, warm)
 			defer debug.SetGCPercent(debug.SetGCPercent(-1))
 			before, objects := total(g).HandedOut, mallocs()
@@ -55,14 +53,14 @@ type echoes struct {
 	in    []byte
 }
 
-func newEchoes(t *testing.T, flows, tcp, udp int) *echoes {
+func newEchoes(t *testing.T, flows int) *echoes {
 	t.Helper()
 	e := &echoes{in: make([]byte, 2048)}
-	for range flows {
-		for network, port := range map[string]int{"tcp4": tcp, "udp4": udp} {
-			c := dial(t, network, port)
-			t.Cleanup(func() { c.Close() })
-			e.conns = append(e.conns, c)
+	f := families["4"]
+	for _, network := range []string{"tcp4", "udp4"} {
+		port := echoServer(t, onHost, network, f.loopback)
+		for range flows {
+			e.conns = append(e.conns, dial(t, inside, network, at(f.gateway, port)))
 		}
 	}
 	return e

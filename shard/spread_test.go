@@ -24,7 +24,7 @@ func TestPortIsSpread(t *testing.T) {
 	for _, any := range []string{"127.0.0.1", "::"} {
 		t.Run(any, func(t *testing.T) {
 			g := twoShards(t)
-			fd, port := hostSocket(t, any)
+			fd, port := hostSocket(t, wire.ProtoUDP, any)
 			l := &shard.Listener{FD: fd, Proto: wire.ProtoUDP, Target: 21200}
 			server, err := net.ListenPacket("udp4", "127.0.0.1:21200")
 			if err != nil {
@@ -158,10 +158,10 @@ func queries(t *testing.T, port int, server net.PacketConn) {
 }
 
 // hostSocket is a listener's on the host, as the control thread makes it.
-func hostSocket(t *testing.T, ip string) (fd, port int) {
+func hostSocket(t *testing.T, proto uint8, ip string) (fd, port int) {
 	t.Helper()
 	onHost(func() {
-		o := sys.ListenOptions{V4: true, V6: true, Datagram: true}
+		o := sys.ListenOptions{V4: true, V6: true, Datagram: proto == wire.ProtoUDP}
 		if a := netip.MustParseAddr(ip); !a.IsUnspecified() {
 			o.Addr = a.As16()
 		}
@@ -179,7 +179,7 @@ func TestSpreadIsBounded(t *testing.T) {
 	g := twoShards(t)
 	listen := func(n int) (ls []*shard.Listener, slots []int) {
 		for range n {
-			fd, _ := hostSocket(t, "127.0.0.1")
+			fd, _ := hostSocket(t, wire.ProtoUDP, "127.0.0.1")
 			ls = append(ls, &shard.Listener{FD: fd, Proto: wire.ProtoUDP, Target: 21201})
 		}
 		return ls, listenOnHost(g, ls...)

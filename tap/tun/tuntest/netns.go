@@ -49,8 +49,12 @@ func Sysctl(t *testing.T, name, value string) {
 	}
 }
 
+// ifaNoDAD is IFA_F_NODAD of linux/if_addr.h.
+const ifaNoDAD = 2
+
 // SetUp gives the interface name the Ethernet address mac and the addresses
-// addrs, and sets it up.
+// addrs, and sets it up. IPv6 addresses can be used at once: no other host is
+// asked whether they are its own.
 func SetUp(t *testing.T, name string, mac [6]byte, addrs ...netip.Prefix) netlink.Link {
 	t.Helper()
 	link, err := netlink.LinkByName(name)
@@ -60,7 +64,7 @@ func SetUp(t *testing.T, name string, mac [6]byte, addrs ...netip.Prefix) netlin
 	must(t, netlink.LinkSetHardwareAddr(link, mac[:]))
 	for _, a := range addrs {
 		ip := &net.IPNet{IP: a.Addr().AsSlice(), Mask: net.CIDRMask(a.Bits(), a.Addr().BitLen())}
-		must(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: ip}))
+		must(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: ip, Flags: ifaNoDAD}))
 	}
 	must(t, netlink.LinkSetUp(link))
 	return link
