@@ -51,7 +51,7 @@ var deaths = map[string]func() error{
 	"mount":           func() error { return syscall.Mount("none", "/", "tmpfs", 0, "") },
 	"setns":           func() error { return sys.Setns(0, 0) },
 	"unshare":         func() error { return syscall.Unshare(syscall.CLONE_NEWUSER) },
-	"new filter":      func() error { return sys.LoadSeccomp([]sys.SockFilter{ret(allow)}) },
+	"new filter":      func() error { return call(map[string]uintptr{"amd64": 317, "arm64": 277}[runtime.GOARCH], 1) },
 	"signal a thread": func() error { return syscall.Tgkill(os.Getppid(), os.Getppid(), 0) },
 	"capset":          func() error { return call(syscall.SYS_CAPSET) },
 	"setuid":          func() error { return syscall.Setuid(1) },

@@ -54,10 +54,6 @@ func Engine(c Config) error {
 	if err := sys.ClearDumpable(); err != nil {
 		return fmt.Errorf("forbid tracing and core dumps: %w", err)
 	}
-	// For this thread; the filter takes it to the others (SECCOMP_FILTER_FLAG_TSYNC).
-	if err := sys.NoNewPrivs(); err != nil {
-		return fmt.Errorf("renounce new privileges: %w", err)
-	}
 	if err := sys.LoadSeccomp(prog); err != nil {
 		return fmt.Errorf("restrict system calls: %w", err)
 	}

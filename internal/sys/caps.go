@@ -36,7 +36,7 @@ func Caps() (effective, permitted uint64, err error) {
 //
 // The bounding set stays: it limits what execve(2) may grant, dropping each of
 // its 41 capabilities takes a round through all threads (0.2 ms), and callers
-// never execute anything, which [NoNewPrivs] would make harmless anyway.
+// never execute anything, which [LoadSeccomp] would make harmless anyway.
 func DropCaps(keep uint64) (kept uint64, err error) {
 	_, permitted, err := Caps()
 	if err != nil {
@@ -49,12 +49,6 @@ func DropCaps(keep uint64) (kept uint64, err error) {
 		d[i].permitted = d[i].effective
 	}
 	return kept, capsetAll(&h, &d)
-}
-
-// NoNewPrivs keeps execve(2) from granting privileges to the calling thread
-// (PR_SET_NO_NEW_PRIVS). [LoadSeccomp] sets the flag on all threads.
-func NoNewPrivs() error {
-	return os.NewSyscallError("prctl PR_SET_NO_NEW_PRIVS", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 }
 
 // ClearDumpable keeps other processes of our uid from tracing us and from

@@ -10,11 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LoadSeccomp installs the filter on all threads of the process. no_new_privs
-// must be set.
+// LoadSeccomp installs the filter on all threads of the process, and keeps execve(2)
+// from granting privileges to them (PR_SET_NO_NEW_PRIVS), without which the kernel
+// takes filters from the privileged only.
 func LoadSeccomp(prog []SockFilter) error {
 	if len(prog) == 0 || len(prog) > unix.BPF_MAXINSNS {
 		return fmt.Errorf("load seccomp filter: %d instructions", len(prog))
+	}
+	// The flag is the thread's that sets it, until the filter takes it to the others.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl PR_SET_NO_NEW_PRIVS", err)
 	}
 	// Before Linux 5.16 a filter enables speculation mitigations, which are
 	// for programs that run untrusted code: we do not.

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -264,10 +263,6 @@ var _ = bed.Register("noipv6", noIPv6Tool)
 
 // noIPv6Tool runs a command to which no socket of IPv6 is given, as on a kernel without the module.
 func noIPv6Tool(args []string) (any, error) {
-	runtime.LockOSThread()
-	if err := sys.NoNewPrivs(); err != nil {
-		return nil, err
-	}
 	err := sys.LoadSeccomp([]sys.SockFilter{
 		{Code: 0x20},                                                 // load the call's number
 		{Code: 0x15, Jf: 3, K: sys.NrSocket},                         // if it is socket(2),
