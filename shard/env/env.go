@@ -76,6 +76,15 @@ func (e *Env) Claim(f *ring.Frame, hash uint64) bool {
 	return false
 }
 
+// ClaimedElsewhere tells whether another shard has claimed the flow.
+func (e *Env) ClaimedElsewhere(hash uint64) bool {
+	if e.Directory == nil {
+		return false
+	}
+	owner, ok := e.Directory.Owner(hash)
+	return ok && owner != e.Shard
+}
+
 // Release ends a Claim.
 func (e *Env) Release(hash uint64) {
 	if e.Directory != nil {
