@@ -5,6 +5,7 @@ import (
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
+	"penne/tcpx"
 )
 
 // handOff passes f to the shard that owns its flow. It is Env.HandOff.
@@ -16,6 +17,12 @@ func (s *Shard) handOff(f *ring.Frame, owner uint8) {
 	}
 	s.count.HandedOut++
 	s.pushed[owner] = true
+}
+
+// handInbound passes an accepted connection to the shard that has, or had, a flow of its
+// addresses and ports. That is rare. It is tcpx.Config.HandInbound.
+func (s *Shard) handInbound(fd int, in tcpx.Inbound, owner uint8) {
+	s.group.shards[owner].post(func(s *Shard) { s.tcp.Accept(fd, in) })
 }
 
 // takeHanded translates what peers handed over, and takes back own frames that

@@ -103,7 +103,7 @@ func newShard(id int, cfg *Config, g *Group) (*Shard, error) {
 
 func (s *Shard) makeTranslators(cfg *Config, g *Group) (err error) {
 	flows := max(cfg.Flows/len(cfg.Ports), 1)
-	if s.tcp, err = tcpx.New(tcpx.Config{Env: &s.env, Flows: flows}); err != nil {
+	if s.tcp, err = tcpx.New(tcpx.Config{Env: &s.env, Flows: flows, HandInbound: s.handInbound}); err != nil {
 		return err
 	}
 	if s.udp, err = udpx.New(udpx.Config{Env: &s.env, Flows: flows, Ports: g.ports}); err != nil {

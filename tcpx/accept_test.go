@@ -10,6 +10,7 @@ import (
 
 	"penne/internal/sys"
 	"penne/internal/wire"
+	"penne/shard/flow"
 	"penne/test/guest"
 )
 
@@ -175,4 +176,35 @@ func TestAcceptTaken(t *testing.T) {
 	if r.tcp.Accept(fd, in); r.tcp.Len() != 1 || sys.Close(fd) != sys.EBADF {
 		t.Error("flow to nowhere")
 	}
+}
+
+// TestAcceptAgainElsewhere: a peer uses its port again while another shard has the flow in TIME-WAIT.
+func TestAcceptAgainElsewhere(t *testing.T) {
+	const other = 3
+	type handed struct {
+		fd    int
+		in    Inbound
+		owner uint8
+	}
+	var got []handed
+	r := newRig(t, false, Config{HandInbound: func(fd int, in Inbound, owner uint8) { got = append(got, handed{fd, in, owner}) }})
+	r.Env.Directory = flow.NewDirectory(16)
+	g := r.dial()
+	in := Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: 1234, GuestPort: 80}
+	key := flow.Key{Guest: in.Guest, Remote: in.Peer, GuestPort: in.GuestPort, RemotePort: in.PeerPort, Proto: wire.ProtoTCP}
+	hash := r.tcp.table.Hash(&key)
+	r.Env.Directory.Claim(hash, other)
+	fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	r.tcp.Accept(fd, in)
+	in.Handed = true
+	if want := (handed{fd, in, other}); len(got) != 1 || got[0] != want || r.tcp.Len() != 0 {
+		t.Fatalf("handed on: %+v, want %+v; %d flows here", got, want, r.tcp.Len())
+	}
+	if r.tcp.Accept(fd, in); len(got) != 1 || sys.Close(fd) != sys.EBADF {
+		t.Error("handed on twice, or left open")
+	}
+	r.Env.Directory.Release(hash, other)
 }

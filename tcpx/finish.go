@@ -15,8 +15,7 @@ const drainLimit = 5 * 60e9
 
 // timeWaitTime is how long TIME-WAIT lasts, to answer a retransmitted FIN. The tap hardly loses frames and reorders none
 // for longer than a pass, so waiting for twice the MSL of two minutes (RFC
-// 9293 section 3.4.2) would serve nothing here. A new connection of the same
-// addresses and ports ends it: another shard may claim them meanwhile.
+// 9293 section 3.4.2) would serve nothing here.
 const timeWaitTime = 1e9
 
 // finished ends the flow, and returns true, when both FINs are acknowledged; the
@@ -33,7 +32,6 @@ func (t *TCP) finished(c *conn) bool {
 	}
 	c.state = timeWait
 	c.rtxAt, c.ackAt, c.idleAt = t.env.Now+timeWaitTime, 0, 0
-	t.env.Release(t.table.HashAt(c.slot))
 	return true
 }
 

@@ -13,7 +13,6 @@ import (
 	"penne/internal/sys"
 	"penne/internal/wire"
 	"penne/ring"
-	"penne/shard/flow"
 	"penne/test/guest"
 )
 
@@ -170,36 +169,6 @@ func TestTimeWaitReuse(t *testing.T) {
 	g.Connect()
 	if r.conn().phase() != "ESTABLISHED" {
 		t.Error(r.conn().phase())
-	}
-}
-
-// TestTimeWaitElsewhere: a client may connect again from the same port at once, and another shard accept it.
-func TestTimeWaitElsewhere(t *testing.T) {
-	r := newRig(t, false, Config{})
-	r.Env.Directory = flow.NewDirectory(64)
-	handed := 0
-	r.Env.HandOff = func(f *ringFrame, _ uint8) {
-		handed++
-		r.Env.Pool.Put(f)
-	}
-	g, host := r.open()
-	hash := r.tcp.table.HashAt(r.conn().slot)
-	host.Close()
-	g.Next()
-	g.Ack++
-	g.Send(wire.FIN, nil)
-	g.Pass()
-	if owner := r.Env.Directory.Claim(hash, 3); r.conn().phase() != "TIME-WAIT" || owner != 3 {
-		t.Fatalf("%s, claimed by %d", r.conn().phase(), owner)
-	}
-	g.Got = nil
-	g.Raw(wire.SYN|wire.ACK, 1, 1, nil, nil)
-	g.None()
-	if handed != 1 || r.tcp.Len() != 0 {
-		t.Errorf("%d handed on, %d flows", handed, r.tcp.Len())
-	}
-	if owner, ok := r.Env.Directory.Owner(hash); !ok || owner != 3 {
-		t.Error("the other shard's claim is gone")
 	}
 }
 

@@ -16,6 +16,8 @@ const socketEvents = sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLRDHUP | sys.EPOLLPRI 
 type Inbound struct {
 	Peer, Guest         wire.Addr
 	PeerPort, GuestPort uint16
+	// Handed is set by HandInbound: the connection has been with another shard.
+	Handed bool
 }
 
 // newConn makes the record of a claimed flow. Without a slot for it, it releases
@@ -295,10 +297,17 @@ func (t *TCP) establish(c *conn, s *segment) {
 }
 
 // Accept starts a flow for a connection that a listener has accepted, and takes
-// fd over: without a flow it is closed with a RST.
+// fd over: without a flow it is closed with a RST. If another shard has a flow of the
+// same addresses and ports, so does that shard: its flow may be in TIME-WAIT, of which a
+// peer that uses its port again knows nothing.
 func (t *TCP) Accept(fd int, in Inbound) {
 	key := flow.Key{Guest: in.Guest, Remote: in.Peer, GuestPort: in.GuestPort, RemotePort: in.PeerPort, Proto: wire.ProtoTCP}
 	hash := t.table.Hash(&key)
+	if owner, ok := t.env.OtherOwner(hash); ok && !in.Handed && t.handOn != nil {
+		in.Handed = true
+		t.handOn(fd, in, owner)
+		return
+	}
 	c := t.newInbound(&key, hash)
 	if c == nil {
 		sys.Reset(fd)

@@ -221,12 +221,9 @@ func (t *TCP) advance(c *conn, s *segment) {
 
 // inTimeWait acknowledges a retransmitted FIN, and accepts a SYN for a new
 // connection with the same addresses and ports (RFC 9293 section 3.10.7.4,
-// RFC 6191). One that came in on another shard has replaced it.
+// RFC 6191).
 func (t *TCP) inTimeWait(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	switch {
-	case t.env.ClaimedElsewhere(t.table.HashAt(c.slot)):
-		t.remove(c)
-		return t.input(f)
 	case s.has(wire.RST):
 		if judgeReset(s.seq, c.rcvAck, c.rcvNxt, c.edge) == resetAccept {
 			t.remove(c)

@@ -27,6 +27,9 @@ type Config struct {
 	// NoPeekOff does without SO_PEEK_OFF, which TCP sockets have since Linux
 	// 6.9 (IPv4) and 6.11 (IPv6).
 	NoPeekOff bool
+	// HandInbound has another shard accept the connection of fd. Nil with a single
+	// shard.
+	HandInbound func(fd int, in Inbound, owner uint8)
 }
 
 // Tuning of the two directions.
@@ -62,6 +65,7 @@ type TCP struct {
 	reserve    int // frames of the pool that tails must leave to the tap
 	evictHand  int // clock hand of insert's search for a TIME-WAIT slot
 	challenges limiter
+	handOn     func(fd int, in Inbound, owner uint8) // Config.HandInbound
 	opts       [40]byte
 	notice     icmp.Error
 	quote      [wire.IPv6Len + wire.TCPLen]byte
@@ -77,8 +81,8 @@ func New(cfg Config) (*TCP, error) {
 		env: cfg.Env, table: flow.NewTable(cfg.Flows, cfg.Env.Seed), conns: make([]conn, cfg.Flows),
 		wheel: wheel.New(cfg.Flows, cfg.Env.Now), lastSlot: -1,
 		secret: flow.NewSeed(), maxTail: uint32(cfg.MaxTail), shortPath: int64(cfg.ShortPath),
-		reserve: min(2*ring.BatchSize, cfg.Env.Pool.Size()/4),
-		iov:     make([]sys.Iovec, max(sendFrames, prefixPieces+peekFrames)),
+		reserve: min(2*ring.BatchSize, cfg.Env.Pool.Size()/4), handOn: cfg.HandInbound,
+		iov: make([]sys.Iovec, max(sendFrames, prefixPieces+peekFrames)),
 	}
 	if t.maxTail == 0 {
 		t.maxTail = defaultMaxTail

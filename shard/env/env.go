@@ -44,15 +44,23 @@ type Env struct {
 // HandToOwner hands f, whose flow the caller does not have, to the shard that has
 // it. It returns false, and f stays the caller's, if no other shard has.
 func (e *Env) HandToOwner(f *ring.Frame, hash uint64) bool {
-	if e.Directory == nil || f.Handed {
+	if f.Handed {
 		return false
 	}
-	owner, ok := e.Directory.Owner(hash)
-	if !ok || owner == e.Shard {
-		return false
+	owner, ok := e.OtherOwner(hash)
+	if ok {
+		e.HandOff(f, owner)
 	}
-	e.HandOff(f, owner)
-	return true
+	return ok
+}
+
+// OtherOwner is the shard, not the caller, that has the flow, if there is one.
+func (e *Env) OtherOwner(hash uint64) (owner uint8, ok bool) {
+	if e.Directory == nil {
+		return 0, false
+	}
+	owner, ok = e.Directory.Owner(hash)
+	return owner, ok && owner != e.Shard
 }
 
 // Claim registers the flow that the caller is about to make for the frame f (nil
@@ -74,15 +82,6 @@ func (e *Env) Claim(f *ring.Frame, hash uint64) bool {
 		e.Pool.Put(f)
 	}
 	return false
-}
-
-// ClaimedElsewhere tells whether another shard has claimed the flow.
-func (e *Env) ClaimedElsewhere(hash uint64) bool {
-	if e.Directory == nil {
-		return false
-	}
-	owner, ok := e.Directory.Owner(hash)
-	return ok && owner != e.Shard
 }
 
 // Release ends a Claim.

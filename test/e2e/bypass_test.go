@@ -215,6 +215,25 @@ func TestForwardedShortConnections(t *testing.T) {
 	})
 }
 
+// TestForwardedPortsAreUsedAgain has a client that keeps no TIME-WAIT, and few ports: each connection is like one that
+// has just ended, which another thread of pasta may have had.
+func TestForwardedPortsAreUsedAgain(t *testing.T) {
+	b := newBed(t)
+	remote := direct(t, b, b.Remote)
+	settings := []string{"sysctl", "-qw", "net.ipv4.tcp_max_tw_buckets=0", "net.ipv4.ip_local_port_range=40000 40099"}
+	if res, err := b.Remote.Run(bed.Spec{Argv: settings, Root: true}); err != nil || res.Status != 0 {
+		t.Fatalf("%v %+v", err, res)
+	}
+	inside := forward(t, b, append(noForward, "-t", "7001:8001", "--queues", "2")...)
+	serveIn(t, inside, "tcp", "echo", ":8001")
+	const n = 1000
+	for _, addr := range []string{net4, net6} {
+		if o := tool(t, remote, "short", at(addr, 7001), strconv.Itoa(n), "8"); o.Bytes != n || o.Fails != 0 {
+			t.Errorf("%s: %d of %d connections, the last failure: %s", addr, o.Bytes, n, o.Text)
+		}
+	}
+}
+
 // TestForwardedDatagrams sends datagrams of several sizes over each path.
 func TestForwardedDatagrams(t *testing.T) {
 	eachPath(t, "udp", []string{"echo"}, func(t *testing.T, c *bed.Session, addr func(int) string) {
