@@ -6,8 +6,8 @@ import "penne/internal/sys"
 // (16,384, or 64 MiB, by default, shared with all else of that user), so the
 // shards of one process must stay well below it.
 const (
-	pipeSize = 1 << 19 // fits the caches between splicing in and out
-	maxPipes = 8       // most empty pipes that a shard keeps
+	pipeSize = 1 << 20 // the most that is given to users by default (fs.pipe-max-size)
+	maxPipes = 4       // most empty pipes that a shard keeps
 	// minPipeSize is the smallest pipe worth using. Once the user's pages are
 	// used up, pipes have two (pipe(7)): 1 GB takes 0.26 s through such a
 	// pipe, 0.10 s by copying, and 0.04 s through one of pipeSize (kernel
