@@ -376,6 +376,16 @@ func (r *run) find(uid int, fits func(process) bool) (p process, ok bool) {
 	return p, false
 }
 
+// engineOf finds the command's engine, a process of u.
+func (r *run) engineOf(u *user) process {
+	r.t.Helper()
+	engine, ok := r.find(u.uid, process.isEngine)
+	if !ok {
+		r.t.Fatal("no engine")
+	}
+	return engine
+}
+
 // waitGone waits for the end of all of the user's processes but some.
 func (u *user) waitGone(but ...*run) {
 	u.t.Helper()

@@ -94,10 +94,7 @@ func TestForegroundKilled(t *testing.T) {
 	pidFile := filepath.Join(u.dir, "pid")
 	r := u.start("pasta", "-f", "--config-net", "-P", pidFile, target.pid())
 	u.awaitFile(r, pidFile)
-	engine, ok := r.find(u.uid, process.isEngine)
-	if !ok {
-		t.Fatal("no engine")
-	}
+	engine := r.engineOf(u)
 	r.signal(syscall.SIGKILL)
 	r.wait()
 	awaitProcess(engine.pid)

@@ -82,10 +82,7 @@ func TestSignalsReachCommand(t *testing.T) {
 func TestSignalToEngine(t *testing.T) {
 	u := newUser(t)
 	r := u.counter()
-	engine, ok := r.find(u.uid, process.isEngine)
-	if !ok {
-		t.Fatal("no engine")
-	}
+	engine := r.engineOf(u)
 	if err := syscall.Kill(engine.pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -128,10 +125,7 @@ func TestSecondTerm(t *testing.T) {
 func TestTermToEngineIsNoSecond(t *testing.T) {
 	u := newUser(t)
 	r := u.stubborn()
-	engine, ok := r.find(u.uid, process.isEngine)
-	if !ok {
-		t.Fatal("no engine")
-	}
+	engine := r.engineOf(u)
 	r.signal(syscall.SIGTERM)
 	r.expectLine(syscall.SIGTERM.String())
 	<-time.After(insistence)
@@ -171,9 +165,7 @@ func TestSecondTermAtTerminal(t *testing.T) {
 	s.await("status 143")
 	s.enter("word\n")
 	s.await("got word")
-	if status := s.end(); status != 0 {
-		t.Errorf("status %d, want 0", status)
-	}
+	s.mustEnd(0)
 	u.waitGone()
 }
 
@@ -208,9 +200,7 @@ func TestTypedInterrupt(t *testing.T) {
 	s.await(syscall.SIGINT.String())
 	s.enter("\n")
 	s.await("signals 1")
-	if status := s.end(); status != 7 {
-		t.Errorf("status %d, want the command's 7", status)
-	}
+	s.mustEnd(7) // the command's
 	u.waitGone()
 }
 
@@ -224,9 +214,7 @@ func TestTerminalComesBack(t *testing.T) {
 	s.await("status 9")
 	s.enter("word\n")
 	s.await("got word")
-	if status := s.end(); status != 0 {
-		t.Errorf("status %d, want 0", status)
-	}
+	s.mustEnd(0)
 	u.waitGone()
 }
 
@@ -235,9 +223,7 @@ func TestEngineWritesToTerminalThatStopsOthers(t *testing.T) {
 	u := newUser(t)
 	s := u.terminal("stty tostop; exec " + bin + "/pasta -d -- sh -c 'echo in''side'")
 	s.await("inside")
-	if status := s.end(); status != 0 {
-		t.Errorf("status %d, want 0", status)
-	}
+	s.mustEnd(0)
 	u.waitGone()
 }
 
@@ -246,10 +232,7 @@ func TestEngineWritesToTerminalThatStopsOthers(t *testing.T) {
 func TestEngineSession(t *testing.T) {
 	u := newUser(t)
 	r := u.stubborn()
-	engine, ok := r.find(u.uid, process.isEngine)
-	if !ok {
-		t.Fatal("no engine")
-	}
+	engine := r.engineOf(u)
 	ours, theirs := statOf(t, r.Process.Pid), statOf(t, engine.pid)
 	if theirs[statSession] != ours[statSession] || theirs[statGroup] == ours[statGroup] {
 		t.Errorf("launcher %v, engine %v, want one session, two process groups", ours, theirs)
@@ -309,11 +292,14 @@ func (s *session) await(want string) {
 	}
 }
 
-// end waits for the end and returns the status.
-func (s *session) end() int {
+// mustEnd waits for the end, with that status.
+func (s *session) mustEnd(want int) {
+	s.t.Helper()
 	s.in.Close()
 	s.out.rest()
 	_ = s.cmd.Wait()
 	s.guard.Stop()
-	return s.cmd.ProcessState.ExitCode()
+	if status := s.cmd.ProcessState.ExitCode(); status != want {
+		s.t.Errorf("status %d, want %d", status, want)
+	}
 }
