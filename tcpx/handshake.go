@@ -303,7 +303,7 @@ func (t *TCP) establish(c *conn, s *segment) {
 func (t *TCP) Accept(fd int, in Inbound) {
 	key := flow.Key{Guest: in.Guest, Remote: in.Peer, GuestPort: in.GuestPort, RemotePort: in.PeerPort, Proto: wire.ProtoTCP}
 	hash := t.table.Hash(&key)
-	if owner, ok := t.env.OtherOwner(hash); ok && !in.Handed && t.handOn != nil {
+	if owner, ok := t.env.OtherOwner(hash); ok && !in.Handed {
 		in.Handed = true
 		t.handOn(fd, in, owner)
 		return

@@ -27,8 +27,8 @@ type Config struct {
 	// NoPeekOff does without SO_PEEK_OFF, which TCP sockets have since Linux
 	// 6.9 (IPv4) and 6.11 (IPv6).
 	NoPeekOff bool
-	// HandInbound has another shard accept the connection of fd. Nil with a single
-	// shard.
+	// HandInbound has another shard accept the connection of fd. Unused with a single
+	// shard (without Env.Directory).
 	HandInbound func(fd int, in Inbound, owner uint8)
 }
 
