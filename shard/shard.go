@@ -143,6 +143,7 @@ func (s *Shard) run() {
 			s.group.fail(err)
 		}
 	}
+	_ = sys.SetSlice(slice) // only faster
 	for !s.done {
 		n := s.wait()
 		now := sys.Now()
@@ -157,6 +158,11 @@ func (s *Shard) run() {
 	}
 	s.close()
 }
+
+// slice is the shortest slice that the kernel grants (sched_setattr(2), Linux 6.12).
+// A shard that has yielded its CPU is charged a slice: after a long one, each peer
+// that it wakes takes the CPU at once, amid its batch.
+const slice = 100 * time.Microsecond
 
 const (
 	// rawWait is how long a shard waits in a raw system call, keeping its P,

@@ -38,7 +38,7 @@ var plain = [][]uint32{
 	},
 	// Go's runtime: memory, threads, signals, time.
 	{
-		sys.NrMunmap, sys.NrMremap, sys.NrMadvise, sys.NrBrk, sys.NrMincore, sys.NrFutex, sys.NrSchedYield, sys.NrSchedGetaffinity, sys.NrSchedSetaffinity,
+		sys.NrMunmap, sys.NrMremap, sys.NrMadvise, sys.NrBrk, sys.NrMincore, sys.NrFutex, sys.NrSchedYield, sys.NrSchedGetaffinity,
 		sys.NrMembarrier, sys.NrRseq, sys.NrGetcpu, sys.NrRtSigaction, sys.NrRtSigprocmask, sys.NrRtSigreturn, sys.NrSigaltstack,
 		sys.NrRestartSyscall, sys.NrExit, sys.NrExitGroup, sys.NrNanosleep, sys.NrClockNanosleep, sys.NrClockGettime, sys.NrClockGetres,
 		sys.NrGettimeofday, sys.NrGetrandom, sys.NrGetpid, sys.NrGettid,
@@ -74,7 +74,7 @@ func rules(c *Config, pid int) []rule {
 	all(allow, plain...)
 	all(refuse, files...)
 	all(missing, absent)
-	noExec := check{2, sys.ProtExec, 0}
+	noExec, ownThread := check{2, sys.ProtExec, 0}, [][]check{{{0, whole, 0}}}
 	return append(list,
 		// A thread as Go makes it, no process.
 		rule{sys.NrClone, [][]check{{{0, ^uint32(sys.CloneSetTLS), sys.ThreadFlags}}}, kill},
@@ -83,6 +83,10 @@ func rules(c *Config, pid int) []rule {
 		rule{sys.NrMprotect, [][]check{{noExec}}, kill},
 		// The runtime stops its own threads, and aborts by a signal.
 		rule{sys.NrTgkill, [][]check{{{0, whole, uint32(pid)}}}, kill},
+		// A shard's thread chooses how it is scheduled, nobody else's.
+		rule{sys.NrSchedSetaffinity, ownThread, refuse},
+		rule{sys.NrSchedGetattr, ownThread, refuse},
+		rule{sys.NrSchedSetattr, ownThread, refuse},
 		rule{sys.NrPrctl, [][]check{{{0, whole, sys.PrSetVMA}}, {{0, whole, sys.PrSetName}}}, refuse},
 		rule{sys.NrSocket, sockets(), refuse},
 		rule{sys.NrIoctl, [][]check{{{1, whole, sys.Fionread}}, {{1, whole, sys.Siocoutq}}, {{1, whole, sys.Siocoutqnsd}}}, refuse},

@@ -332,19 +332,19 @@ func pipes() error {
 }
 
 // threads makes new ones, which end.
-func threads() error {
-	done := make(chan struct{})
+func threads() (err error) {
+	done := make(chan error)
 	for range 8 {
 		go func() {
 			runtime.LockOSThread()
 			sys.SetThreadName("short-lived")
-			done <- struct{}{}
+			done <- sys.SetSlice(time.Millisecond)
 		}()
 	}
 	for range 8 {
-		<-done
+		err = errors.Join(err, <-done)
 	}
-	return nil
+	return err
 }
 
 // preempt keeps all CPUs busy in loops that only a signal interrupts.

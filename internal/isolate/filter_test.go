@@ -70,7 +70,8 @@ func TestFilterEveryCall(t *testing.T) {
 				want[r.nr] = r.otherwise
 			}
 		}
-		conditional := []uint32{sys.NrClone, sys.NrMmap, sys.NrMprotect, sys.NrTgkill, sys.NrPrctl, sys.NrSocket, sys.NrIoctl, sys.NrOpenat}
+		conditional := []uint32{sys.NrClone, sys.NrMmap, sys.NrMprotect, sys.NrTgkill, sys.NrPrctl, sys.NrSocket, sys.NrIoctl, sys.NrOpenat,
+			sys.NrSchedSetaffinity, sys.NrSchedGetattr, sys.NrSchedSetattr}
 		for nr := range uint32(700) {
 			if slices.Contains(conditional, nr) {
 				continue
@@ -119,6 +120,10 @@ func TestFilterArguments(t *testing.T) {
 		{"name memory", plain, sys.NrPrctl, []uint32{sys.PrSetVMA}, allow},
 		{"name thread", plain, sys.NrPrctl, []uint32{sys.PrSetName}, allow},
 		{"dumpable", plain, sys.NrPrctl, []uint32{4, 1}, refuse},
+		{"own slice", plain, sys.NrSchedSetattr, []uint32{0}, allow},
+		{"slice of another", plain, sys.NrSchedSetattr, []uint32{1}, refuse},
+		{"pin itself", plain, sys.NrSchedSetaffinity, []uint32{0}, allow},
+		{"pin another", plain, sys.NrSchedSetaffinity, []uint32{1}, refuse},
 		{"TCP", plain, sys.NrSocket, []uint32{sys.AF_INET, sys.SOCK_STREAM | 0x80800, 6}, allow},
 		{"UDP", plain, sys.NrSocket, []uint32{sys.AF_INET6, sys.SOCK_DGRAM}, allow},
 		{"raw", plain, sys.NrSocket, []uint32{sys.AF_INET, 3, 255}, refuse},

@@ -99,7 +99,9 @@ const (
 	NrRtSigprocmask    = unix.SYS_RT_SIGPROCMASK
 	NrRtSigreturn      = unix.SYS_RT_SIGRETURN
 	NrSchedGetaffinity = unix.SYS_SCHED_GETAFFINITY
+	NrSchedGetattr     = unix.SYS_SCHED_GETATTR
 	NrSchedSetaffinity = unix.SYS_SCHED_SETAFFINITY
+	NrSchedSetattr     = unix.SYS_SCHED_SETATTR
 	NrSchedYield       = unix.SYS_SCHED_YIELD
 	NrSendfile         = unix.SYS_SENDFILE
 	NrSendmmsg         = unix.SYS_SENDMMSG
