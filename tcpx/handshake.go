@@ -303,12 +303,25 @@ func (t *TCP) establish(c *conn, s *segment) {
 func (t *TCP) Accept(fd int, in Inbound) {
 	key := flow.Key{Guest: in.Guest, Remote: in.Peer, GuestPort: in.GuestPort, RemotePort: in.PeerPort, Proto: wire.ProtoTCP}
 	hash := t.table.Hash(&key)
-	if owner, ok := t.env.OtherOwner(hash); ok && !in.Handed {
-		in.Handed = true
-		t.handOn(fd, in, owner)
+	if !t.acceptable(&key, hash) {
+		sys.Reset(fd)
 		return
 	}
-	c := t.newInbound(&key, hash)
+	switch owner := t.env.ClaimInbound(hash); {
+	case owner == t.env.Shard:
+		t.openInbound(fd, &key, hash)
+	case in.Handed:
+		sys.Reset(fd)
+	default:
+		in.Handed = true
+		t.handOn(fd, in, owner)
+	}
+}
+
+// openInbound makes the flow of an accepted connection, and sends the guest a SYN.
+func (t *TCP) openInbound(fd int, key *flow.Key, hash uint64) {
+	mac := t.env.Guest.MAC()
+	c := t.newConn(key, hash, &mac)
 	if c == nil {
 		sys.Reset(fd)
 		return
@@ -325,24 +338,20 @@ func (t *TCP) Accept(fd int, in Inbound) {
 	t.sendSYN(c)
 }
 
-// newInbound makes the record of an inbound flow, or returns nil. It replaces one
-// of the same addresses and ports in TIME-WAIT.
-func (t *TCP) newInbound(key *flow.Key, hash uint64) *conn {
+// acceptable tells whether there can be an inbound flow for key. It removes one of the
+// same addresses and ports in TIME-WAIT.
+func (t *TCP) acceptable(key *flow.Key, hash uint64) bool {
 	if !key.Guest.IsUnicastHost() || !key.Remote.IsUnicastHost() || key.Guest.Is4() != key.Remote.Is4() {
 		t.env.Count.Drop(stats.BadDest)
-		return nil
+		return false
 	}
 	if slot := t.table.Find(key, hash); slot >= 0 {
 		if t.conns[slot].state != timeWait {
-			return nil
+			return false
 		}
 		t.remove(&t.conns[slot])
 	}
-	if !t.env.Claim(nil, hash) {
-		return nil
-	}
-	mac := t.env.Guest.MAC()
-	return t.newConn(key, hash, &mac)
+	return true
 }
 
 // inSynSent is RFC 9293 section 3.10.7.3.

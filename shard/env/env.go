@@ -44,47 +44,45 @@ type Env struct {
 // HandToOwner hands f, whose flow the caller does not have, to the shard that has
 // it. It returns false, and f stays the caller's, if no other shard has.
 func (e *Env) HandToOwner(f *ring.Frame, hash uint64) bool {
-	if f.Handed {
+	if e.Directory == nil || f.Handed {
 		return false
 	}
-	owner, ok := e.OtherOwner(hash)
-	if ok {
-		e.HandOff(f, owner)
+	owner, ok := e.Directory.Owner(hash)
+	if !ok || owner == e.Shard {
+		return false
 	}
-	return ok
+	e.HandOff(f, owner)
+	return true
 }
 
-// OtherOwner is the shard, not the caller, that has the flow, if there is one.
-func (e *Env) OtherOwner(hash uint64) (owner uint8, ok bool) {
-	if e.Directory == nil {
-		return 0, false
-	}
-	owner, ok = e.Directory.Owner(hash)
-	return owner, ok && owner != e.Shard
-}
-
-// Claim registers the flow that the caller is about to make for the frame f (nil
-// for a flow that starts on the host). It returns false if another shard has
-// claimed the flow: f was then handed to that one, or dropped if it was handed off
-// before.
+// Claim registers the flow that the caller is about to make for the frame f. It
+// returns false if another shard has claimed the flow: f was then handed to that
+// one, or dropped if it was handed off before.
 func (e *Env) Claim(f *ring.Frame, hash uint64) bool {
-	if e.Directory == nil {
+	owner := e.ClaimInbound(hash)
+	switch {
+	case owner == e.Shard:
 		return true
-	}
-	owner := e.Directory.Claim(hash, e.Shard)
-	if owner == e.Shard {
-		return true
-	}
-	if f != nil && !f.Handed {
-		e.HandOff(f, owner)
-	} else if f != nil {
+	case f.Handed:
 		e.Count.Drop(stats.NoFlow)
 		e.Pool.Put(f)
+	default:
+		e.HandOff(f, owner)
 	}
 	return false
 }
 
-// Release ends a Claim.
+// ClaimInbound registers the flow that the caller is about to make for a peer on the
+// host, and returns the shard that has it then: the caller, or the one that claimed it
+// before.
+func (e *Env) ClaimInbound(hash uint64) (owner uint8) {
+	if e.Directory == nil {
+		return e.Shard
+	}
+	return e.Directory.Claim(hash, e.Shard)
+}
+
+// Release ends a Claim or ClaimInbound.
 func (e *Env) Release(hash uint64) {
 	if e.Directory != nil {
 		e.Directory.Release(hash, e.Shard)
