@@ -22,9 +22,6 @@ func (s *Shard) drainTap() {
 		if !s.tapReady {
 			return
 		}
-		if s.trimmed {
-			s.trimmed, s.trimAt = false, s.env.Now+int64(keepMemory)
-		}
 		s.rx.N = 0
 		more, errno := s.port.Receive(&s.rx, s.env.Pool)
 		s.tapReady = more

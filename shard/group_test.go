@@ -143,3 +143,28 @@ func TestFullHandOff(t *testing.T) {
 		t.Errorf("%d of %d frames came back", n, free)
 	}
 }
+
+// TestReturnsMemory: traffic past the tap, too, takes memory that the shard returns,
+// once, at a pause after keepMemory.
+func TestReturnsMemory(t *testing.T) {
+	g := deadGroup(t, 1, false)
+	s := g.shards[0]
+	if s.noteActivity(); !s.trimmed {
+		t.Error("memory to return before any traffic")
+	}
+	s.count.SplicedBytes++
+	s.noteActivity()
+	if left := s.trimOrShorten(-1); s.trimmed || left <= 0 || left > keepMemory {
+		t.Errorf("during a burst: trimmed %v, %v left", s.trimmed, left)
+	}
+	s.trimAt = sys.Now()
+	if left := s.trimOrShorten(-1); !s.trimmed || left != -1 {
+		t.Errorf("after it: trimmed %v, waits %v", s.trimmed, left)
+	}
+	s.noteActivity()
+	if !s.trimmed {
+		t.Error("memory to return without traffic")
+	}
+	g.Start()
+	g.Close()
+}

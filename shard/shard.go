@@ -171,8 +171,8 @@ const (
 	// while after each of the other kind. Traffic that pauses for less never
 	// pays the difference. GOMAXPROCS is two more than there are shards.
 	rawWait = 50 * time.Millisecond
-	// keepMemory is how long after the first frame of a burst a shard returns
-	// memory, at the earliest, when it next waits: after a pause within the
+	// keepMemory is how long after the begin of a burst a shard returns memory
+	// and pipes, at the earliest, when it next waits: after a pause within the
 	// burst it would need the same again.
 	keepMemory = 250 * time.Millisecond
 )
@@ -227,6 +227,7 @@ func (s *Shard) trimOrShorten(timeout time.Duration) time.Duration {
 	switch {
 	case left <= 0:
 		s.env.Pool.Trim(keepFrames)
+		s.splice.Trim()
 		s.trimmed = true
 	case timeout < 0 || left < timeout:
 		return left
@@ -350,11 +351,17 @@ func (s *Shard) flush() {
 	s.signalPeers()
 }
 
-// noteActivity publishes that the pass carried something.
+// noteActivity publishes that the pass carried something, and sees to it that the
+// memory this took is returned.
 func (s *Shard) noteActivity() {
-	if n := s.count.TapRxFrames + s.count.TapTxFrames + s.count.Spliced + s.count.SplicedBytes; n != s.activity {
-		s.activity = n
-		s.active.Store(s.env.Now)
+	n := s.count.TapRxFrames + s.count.TapTxFrames + s.count.Spliced + s.count.SplicedBytes
+	if n == s.activity {
+		return
+	}
+	s.activity = n
+	s.active.Store(s.env.Now)
+	if s.trimmed {
+		s.trimmed, s.trimAt = false, s.env.Now+int64(keepMemory)
 	}
 }
 

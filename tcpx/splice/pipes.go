@@ -3,8 +3,8 @@ package splice
 import "penne/internal/sys"
 
 // Pipe memory. An unprivileged user has pipe-user-pages-soft pages in all
-// (16,384, or 64 MiB, by default, shared with all else of that user), so the
-// shards of one process must stay well below it.
+// (16,384, or 64 MiB, by default, shared with all else of that user, many a penne
+// among it), so empty pipes are kept only as long as a burst lasts.
 const (
 	pipeSize = 1 << 20 // the most that is given to users by default (fs.pipe-max-size)
 	maxPipes = 4       // most empty pipes that a shard keeps

@@ -78,6 +78,9 @@ func (r *Relay) Len() int { return r.used }
 // shard must not block before it has called Flush again.
 func (r *Relay) Pending() bool { return r.busy >= 0 }
 
+// Trim gives the empty pipes back to the kernel. Not for the packet path.
+func (r *Relay) Trim() { r.pipes.close() }
+
 // receiveBuffer bounds what queues in an accepted socket, in octets. Its peer is
 // local, so there is no round-trip time to fill, and what has left the caches
 // before it is read slows down everybody: the kernel would let it grow to tens of

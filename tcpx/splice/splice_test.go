@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -256,6 +257,26 @@ func TestIdleConnectionHoldsNoPipe(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTrimReturnsPipes: what a burst left is closed, and the next one gets new ones.
+func TestTrimReturnsPipes(t *testing.T) {
+	b := newBench(t)
+	client, server := b.pair()
+	for range 2 {
+		b.exchange(client, server, 1<<20)
+		idle := slices.Clone(b.r.pipes.idle)
+		if len(idle) == 0 {
+			t.Fatal("no pipe was used")
+		}
+		b.r.Trim()
+		for _, p := range idle {
+			if r, w := sys.Close(p.r), sys.Close(p.w); r != sys.EBADF || w != sys.EBADF {
+				t.Errorf("pipe left open: %v, %v", r, w)
+			}
+		}
+	}
+	b.finish(client, server)
 }
 
 // descriptor is that of a connection which the test keeps; it never blocks.
