@@ -9,7 +9,8 @@ import (
 // pidFile is the file that tells others our pid. The zero value is none.
 type pidFile struct {
 	path string
-	info os.FileInfo
+	// said is what we wrote.
+	said string
 }
 
 // write makes the file at path; an empty path makes none.
@@ -22,9 +23,9 @@ func (p *pidFile) write(path string, pid int) error {
 	if err != nil {
 		return failure(err, "Failed to write PID file %s: %s", path, reason(err))
 	}
-	p.path = path
-	p.info, _ = f.Stat()
-	_, err = fmt.Fprintf(f, "%d\n", pid)
+	text := fmt.Sprintln(pid)
+	n, err := f.WriteString(text)
+	p.path, p.said = path, text[:n]
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -37,11 +38,19 @@ func (p *pidFile) write(path string, pid int) error {
 
 // remove removes the file, if it is still ours.
 func (p *pidFile) remove() {
-	if p.path == "" {
-		return
-	}
-	if now, err := os.Stat(p.path); err == nil && p.info != nil && os.SameFile(now, p.info) {
+	if p.path != "" && p.ours() {
 		_ = os.Remove(p.path)
 	}
 	p.path = ""
+}
+
+// ours reports whether the file says what we wrote: by now a successor may have
+// written to it. A device, such as /dev/null, a pipe or a link is never ours.
+func (p *pidFile) ours() bool {
+	info, err := os.Lstat(p.path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	now, err := os.ReadFile(p.path)
+	return err == nil && string(now) == p.said
 }

@@ -526,3 +526,32 @@ func TestPIDFile(t *testing.T) {
 		t.Errorf("another's file is gone: %v", err)
 	}
 }
+
+// TestPIDFileLeavesOthers ends after a successor has written to the same file, and
+// where the file is none that can be ours alone, as a device is.
+func TestPIDFileLeavesOthers(t *testing.T) {
+	path, link, pipe := filepath.Join(t.TempDir(), "pid"), filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), "pipe")
+	if err := errors.Join(os.Symlink(path, link), syscall.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	for _, name := range []string{path, link, pipe} {
+		var p, successor pidFile
+		if err := p.write(name, 4711); err != nil {
+			t.Fatal(err)
+		}
+		if name == path {
+			if err := successor.write(name, 4712); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.remove()
+		if _, err := os.Lstat(name); err != nil {
+			t.Errorf("%s is gone: %v", filepath.Base(name), err)
+		}
+	}
+}
