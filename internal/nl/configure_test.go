@@ -211,7 +211,7 @@ func TestConfigureLocal(t *testing.T) {
 		if !strings.Contains(v4, "default via 169.254.2.2 dev tap0") || !strings.Contains(v6, "default via fe80::1 dev tap0") {
 			t.Errorf("routes:\n%s%s", v4, v6)
 		}
-		if out := ipShow(t, "addr show dev tap0"); !strings.Contains(out, "inet 169.254.2.1/16 brd 169.254.255.255 scope link tap0") {
+		if out := ipShow(t, "addr show dev tap0"); !strings.Contains(out, "inet 169.254.2.1/16 brd 169.254.255.255 scope global tap0") {
 			t.Errorf("addresses:\n%s", out)
 		}
 	})

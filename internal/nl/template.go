@@ -98,7 +98,8 @@ type familyOptions struct {
 
 func (o *Options) family4() familyOptions {
 	c := familyOptions{v4: true, name: o.Interface, addr: o.Addr4, bits: o.Bits4, gateway: o.Gateway4, wanted: !o.NoIPv4}
-	c.localAddrs = []Addr{{Prefix: LocalGuest4, Scope: sys.RtScopeLink}}
+	// Not of link scope, or the kernel has no source for what is beyond the link.
+	c.localAddrs = []Addr{{Prefix: LocalGuest4, Scope: sys.RtScopeUniverse}}
 	c.localRouter = LocalGateway4
 	return c.finish(o, o.OutboundIf4)
 }

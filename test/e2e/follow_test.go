@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -211,12 +212,30 @@ func TestLocalMode(t *testing.T) {
 	}
 }
 
+// TestLocalModeBeyondTheLink goes to the host by addresses that are not on the link, and to where nobody is.
+func TestLocalModeBeyondTheLink(t *testing.T) {
+	b, host, _ := portsBed(t)
+	onHost(t, b, "addr", "flush", "dev", bed.Link)
+	s := attach(t, b, "--map-host-loopback", "192.0.2.1", "--map-host-loopback", "2001:db8:2::1")
+	for _, network := range []string{"tcp", "udp"} {
+		serveIn(t, host, network, "who", at(lo4, 7000), at(lo6, 7000))
+		for ip, guest := range map[string]string{"192.0.2.1": "169.254.2.1", "2001:db8:2::1": "fe80::"} {
+			if a := ask(t, s, network, at(ip, 7000)); !strings.HasPrefix(ipOf(a.From), guest) {
+				t.Errorf("%s to %s: %+v", network, ip, a)
+			}
+		}
+	}
+	if a := ask(t, s, "tcp", at(bed.RemoteIP4, 7000)); syscall.Errno(a.Errno) != syscall.ENETUNREACH {
+		t.Errorf("tcp to the remote: %+v", a)
+	}
+}
+
 // TestHostBootsWithoutNetwork starts before there is any.
 func TestHostBootsWithoutNetwork(t *testing.T) {
 	b := newBed(t)
 	onHost(t, b, "addr", "flush", "dev", bed.Link)
 	s := attach(t, b)
-	if tap, ok := addresses(t, s)["tap0"]; !ok || tap.globals() != "" {
+	if tap, ok := addresses(t, s)["tap0"]; !ok || tap.globals() != "169.254.2.1/16" {
 		t.Errorf("tap0 without a network: %+v", tap)
 	}
 	for _, f := range []struct{ flag, prefix, gateway string }{
