@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
+	"penne/internal/conf"
 	"penne/internal/fwd"
 	"penne/internal/nl"
 	"penne/internal/sys"
@@ -40,15 +42,25 @@ func (e *engine) readHost() error {
 		return err
 	}
 	e.rules = rules(e.conf, &e.template, &e.dns)
+	e.checkOutbound(n)
+	if !e.rules.V4.On && !e.rules.V6.On {
+		return fmt.Errorf("neither IPv4 nor IPv6 can be served: check options -4 and -6, and the host's kernel")
+	}
+	return nil
+}
+
+// checkOutbound warns of what outbound sockets cannot be bound to yet.
+func (e *engine) checkOutbound(n *conf.Net) {
 	for _, a := range []netip.Addr{n.Outbound4, n.Outbound6} {
 		if !bindable(a) {
 			e.log.Warn("outbound address " + a.String() + " is none of this host's: nothing gets out until it is")
 		}
 	}
-	if !e.rules.V4.On && !e.rules.V6.On {
-		return fmt.Errorf("neither IPv4 nor IPv6 can be served: check options -4 and -6, and the host's kernel")
+	for _, name := range slices.Compact([]string{n.OutboundIf4, n.OutboundIf6}) {
+		if _, err := net.InterfaceByName(name); name != "" && err != nil {
+			e.log.Warn("outbound interface " + name + " does not exist: nothing gets out until it does")
+		}
 	}
-	return nil
 }
 
 // bindable reports whether sockets can be bound to a, as far as can be found out: for

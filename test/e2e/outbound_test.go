@@ -8,13 +8,21 @@ import (
 	"penne/test/bed"
 )
 
-// TestOutboundSourceOfAnotherHost says so, once for each family, and goes on.
-func TestOutboundSourceOfAnotherHost(t *testing.T) {
+// TestOutboundWaysThatAreNotThere says so, once for each, and goes on.
+func TestOutboundWaysThatAreNotThere(t *testing.T) {
 	b := newBed(t)
-	argv := append([]string{"--config-net", "-f", "-q", "-o", "192.0.2.99", "-o", bed.HostIP6}, noForward...)
-	res := pasta(t, b, append(argv, "--", "true")...)
-	if want := "outbound address 192.0.2.99 is none of this host's: nothing gets out until it is\n"; res.Status != 0 || res.Stderr != want {
-		t.Errorf("status %d, %q, want %q", res.Status, res.Stderr, want)
+	for _, c := range []struct {
+		options []string
+		want    string
+	}{
+		{[]string{"-o", "192.0.2.99", "-o", bed.HostIP6}, "outbound address 192.0.2.99 is none of this host's: nothing gets out until it is\n"},
+		{[]string{"-i", bed.Link, "--outbound-if4", bed.Link, "--outbound-if6", "none0"}, "outbound interface none0 does not exist: nothing gets out until it does\n"},
+		{[]string{"-i", bed.Link, "--outbound-if4", "none0", "--outbound-if6", "none0"}, "outbound interface none0 does not exist: nothing gets out until it does\n"},
+	} {
+		argv := append(append([]string{"--config-net", "-f", "-q"}, noForward...), c.options...)
+		if res := pasta(t, b, append(argv, "--", "true")...); res.Status != 0 || res.Stderr != c.want {
+			t.Errorf("%v: status %d, %q, want %q", c.options, res.Status, res.Stderr, c.want)
+		}
 	}
 }
 
