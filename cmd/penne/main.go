@@ -41,6 +41,10 @@ func run(argv []string) int {
 		fmt.Print(capabilities)
 		return 0
 	}
+	if c.Mode == conf.ModePasst {
+		fmt.Fprintln(os.Stderr, c.Program+": virtual machines cannot be served yet, only namespaces: call it pasta for these")
+		return 1
+	}
 	l := &netns.Launcher{Config: c, Argv: argv, BindPrivileged: engine.BindPrivileged, Stderr: os.Stderr}
 	return l.Run()
 }

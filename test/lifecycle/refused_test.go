@@ -7,6 +7,22 @@ import (
 	"testing"
 )
 
+// TestPasst says that it is not there, and makes nothing.
+func TestPasst(t *testing.T) {
+	u := newUser(t)
+	program, socket := filepath.Join(u.dir, "passt"), filepath.Join(u.dir, "socket")
+	if err := os.Symlink(filepath.Join(bin, "penne"), program); err != nil {
+		t.Fatal(err)
+	}
+	r := u.finish(program, "-f", "-s", socket)
+	if r.status != 1 || r.stderr.String() != "passt: virtual machines cannot be served yet, only namespaces: call it pasta for these\n" {
+		t.Errorf("status %d, %q", r.status, r.stderr.String())
+	}
+	if _, err := os.Lstat(socket); err == nil {
+		t.Errorf("%s is there", socket)
+	}
+}
+
 // Where something is missing, one line says what and what to do.
 func TestRefused(t *testing.T) {
 	u := newUser(t)
