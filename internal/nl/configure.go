@@ -45,6 +45,9 @@ type Report struct {
 	LinkLocal netip.Addr
 	// Problems lists what was left out.
 	Problems []Problem
+	// fresh says that nothing has been set up before: routes that are there
+	// are not ours.
+	fresh bool
 }
 
 func (r *Report) addProblem(what string, err error) {
@@ -90,7 +93,7 @@ func (c *Conn) Configure(cfg Config) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	rep := Report{Index: l.Index, MAC: l.MAC}
+	rep := Report{Index: l.Index, MAC: l.MAC, fresh: true}
 	if cfg.MAC != [6]byte{} {
 		rep.MAC = cfg.MAC
 	}

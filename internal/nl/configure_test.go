@@ -202,6 +202,34 @@ func TestConfigureForeignSource(t *testing.T) {
 	})
 }
 
+// TestConfigureBesideOthers has a namespace with a network already: what it has stays, and what cannot be had beside
+// that is named.
+func TestConfigureBesideOthers(t *testing.T) {
+	tpl := mustTemplate(t, Options{}, host...)
+	links.Inside(t, func() {
+		ipCmds(t, "veth tap0", "veth other", "link set other up", "addr add 192.0.2.2/24 dev other", "route add default via 192.0.2.1 dev other")
+		c, err := Dial()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		cfg := config(&tpl)
+		cfg.Name = "tap0"
+		rep, err := c.Configure(cfg)
+		if len(rep.Problems) != 1 || err != nil {
+			t.Errorf("%v, %v", rep.Problems, err)
+			return
+		}
+		if p := fmt.Sprint(rep.Problems[0]); p != "IPv4 route default via 198.51.100.1: the namespace has another one" {
+			t.Error(p)
+		}
+		if out := ipShow(t, "route show default"); !strings.HasPrefix(out, "default via 192.0.2.1 dev other") {
+			t.Errorf("default route: %s", out)
+		}
+	})
+}
+
 // TestConfigureLocal brings local mode into a namespace.
 func TestConfigureLocal(t *testing.T) {
 	tpl := mustTemplate(t, Options{}, "link set lo up")

@@ -25,13 +25,13 @@ func (c *Conn) addRoutes(rep *Report, routes []Route, addrs []Addr) {
 	slices.SortStableFunc(todo, func(a, b pendingRoute) int { return a.route.order() - b.route.order() })
 	for n := len(todo) + 1; len(todo) < n; {
 		n = len(todo)
-		todo = c.tryRoutes(rep.Index, todo)
+		todo = c.tryRoutes(rep, todo)
 	}
 	for _, soften := range []func(*Route){(*Route).forceOnlink, (*Route).dropMetrics} {
 		for i := range todo {
 			soften(&todo[i].route)
 		}
-		todo = c.tryRoutes(rep.Index, todo)
+		todo = c.tryRoutes(rep, todo)
 	}
 	for _, r := range todo {
 		rep.addProblem(r.route.describe(), r.err)
@@ -45,10 +45,16 @@ type pendingRoute struct {
 }
 
 // tryRoutes tries each route once, and returns those that failed.
-func (c *Conn) tryRoutes(index int32, routes []pendingRoute) (failed []pendingRoute) {
+func (c *Conn) tryRoutes(rep *Report, routes []pendingRoute) (failed []pendingRoute) {
 	for _, r := range routes {
-		r.err = c.addRoute(index, &r.route)
-		if r.err != nil && !errors.Is(r.err, syscall.EEXIST) {
+		r.err = c.addRoute(rep.Index, &r.route)
+		if errors.Is(r.err, syscall.EEXIST) {
+			if !rep.fresh || !r.route.Is4() {
+				continue
+			}
+			r.err = errTaken
+		}
+		if r.err != nil {
 			failed = append(failed, r)
 		}
 	}
@@ -100,6 +106,7 @@ func (r *Route) describe() string {
 var (
 	errEncap    = errors.New("routes that encapsulate are not copied")
 	errBySource = errors.New("routes for some sources only are not copied")
+	errTaken    = errors.New("the namespace has another one")
 	errTooMany  = fmt.Errorf("no more than %d are copied", maxRoutes)
 )
 
