@@ -56,6 +56,9 @@ func existingTarget(p *conf.Pasta) (*target, error) {
 	if err == nil {
 		err = t.dropOwnUserNS()
 	}
+	if err == nil && p.ConfigNet {
+		err = t.refuseOwnNet()
+	}
 	if err != nil {
 		t.close()
 		return nil, err
@@ -241,19 +244,36 @@ func (t *target) dropOwnUserNS() error {
 	if t.user < 0 {
 		return nil
 	}
-	own, err := sys.OpenFD("/proc/self/ns/user")
-	if err != nil {
-		return fmt.Errorf("open own user namespace: %w", err)
-	}
-	defer sys.Close(own)
-	d1, i1, err1 := sys.Inode(own)
-	d2, i2, err2 := sys.Inode(t.user)
-	if err := errors.Join(err1, err2); err != nil {
-		return fmt.Errorf("compare user namespaces: %w", err)
-	}
-	if d1 == d2 && i1 == i2 {
+	own, err := isOwn(t.user, "user")
+	if own {
 		sys.Close(t.user)
 		t.user = -1
 	}
-	return nil
+	return err
+}
+
+// refuseOwnNet keeps --config-net from leading the host's traffic into a tap, and
+// back to the host.
+func (t *target) refuseOwnNet() error {
+	own, err := isOwn(t.net, "net")
+	if own {
+		err = failure(nil, "Failed to configure network namespace: it is our own: give that of a process which has another one")
+	}
+	return err
+}
+
+// isOwn reports whether the namespace fd, of the kind that /proc/self/ns calls so,
+// is the one we are in.
+func isOwn(fd int, kind string) (bool, error) {
+	own, err := sys.OpenFD("/proc/self/ns/" + kind)
+	if err != nil {
+		return false, fmt.Errorf("open own %s namespace: %w", kind, err)
+	}
+	defer sys.Close(own)
+	d1, i1, err1 := sys.Inode(own)
+	d2, i2, err2 := sys.Inode(fd)
+	if err := errors.Join(err1, err2); err != nil {
+		return false, fmt.Errorf("compare %s namespaces: %w", kind, err)
+	}
+	return d1 == d2 && i1 == i2, nil
 }

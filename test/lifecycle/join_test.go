@@ -287,7 +287,8 @@ func TestNetnsInProc(t *testing.T) {
 	}
 }
 
-// Our own entry in /proc is the launcher's, which the daemon outlives.
+// Our own entry in /proc is the launcher's, which the daemon outlives. To be led to
+// itself is no network.
 func TestNetnsOfOurOwn(t *testing.T) {
 	u := newUser(t)
 	r := u.finish("unshare", "-Urn", "sh", "-c", `
@@ -295,6 +296,8 @@ func TestNetnsOfOurOwn(t *testing.T) {
 		pasta -q -P `+u.dir+`/pid --netns `+u.dir+`/link && kill -0 $(cat `+u.dir+`/pid) && rm `+u.dir+`/link`)
 	r.expect(0, "", "")
 	u.waitGone()
+	r = u.finish("unshare", "-Urn", "sh", "-c", "exec pasta -f --config-net $$")
+	r.expect(1, "", "pasta: Failed to configure network namespace: it is our own: give that of a process which has another one\n")
 }
 
 func TestJoinErrors(t *testing.T) {
