@@ -96,11 +96,13 @@ func (r *Relay) releasePipe(w *way) {
 	}
 }
 
-// fill moves bytes from the source into the empty pipe.
+// fill moves bytes from the source into the empty pipe. splice(2) returns 0 not only at
+// the end of the stream, but also at urgent data with the end behind it. Events tell
+// the two apart: that of the end comes no sooner than that of urgent data before it.
 func (r *Relay) fill(w *way, from int) outcome {
 	n, errno := sys.Splice(from, w.pipe.w, w.pipe.size, false)
 	switch {
-	case errno == sys.EAGAIN:
+	case errno == sys.EAGAIN, errno == 0 && n == 0 && !w.hungUp:
 		w.readable = false
 		r.releasePipe(w)
 		return blocked

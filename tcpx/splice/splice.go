@@ -27,6 +27,7 @@ type way struct {
 	hasPipe   bool
 	readable  bool // the source may have bytes: set by an event, cleared by EAGAIN
 	writable  bool // the target of this way may take bytes
+	hungUp    bool // an event told that the source's peer sends no more
 	eof       bool // the source has sent its last byte
 	finSent   bool // and the target was shut down
 	corked    bool // the last bytes were sent with SPLICE_F_MORE
@@ -140,6 +141,9 @@ func (r *Relay) Event(tok flow.Token, bits uint32) {
 		c.ways[side].urgent = true
 		sys.SetInt(c.fd[side], sys.SOL_SOCKET, sys.SO_OOBINLINE, 1)
 	}
+	if bits&(sys.EPOLLRDHUP|sys.EPOLLHUP) != 0 {
+		c.ways[side].hungUp = true
+	}
 	if bits&(sys.EPOLLIN|sys.EPOLLRDHUP|sys.EPOLLHUP) != 0 {
 		c.ways[side].readable = true
 	}
@@ -173,7 +177,7 @@ func (r *Relay) Flush() {
 func (c *conn) fail() {
 	c.failed = true
 	for i := range c.ways {
-		c.ways[i].readable, c.ways[i].writable = true, true
+		c.ways[i].readable, c.ways[i].writable, c.ways[i].hungUp = true, true, true
 	}
 }
 

@@ -176,6 +176,36 @@ func TestUrgentOctetsPassInTheirPlace(t *testing.T) {
 	}
 }
 
+// TestUrgentOctetBetweenEventAndRead has the urgent octet and the end of the stream arrive after the event on which the
+// relay reads what came before: splice(2) then stops before the octet as it does at the end.
+func TestUrgentOctetBetweenEventAndRead(t *testing.T) {
+	b := newBench(t)
+	client, server := b.pair()
+	b.exchange(client, server, 1)
+	client.Write([]byte("before "))
+	done, late := make(chan struct{}), false
+	go func() {
+		defer close(done)
+		if got, err := io.ReadAll(server); string(got) != "before ! after" || err != nil {
+			t.Errorf("arrived: %q, %v", got, err)
+		}
+	}()
+	for !late {
+		b.g.Wait(func(tok flow.Token, bits uint32) {
+			if !late && bits&sys.EPOLLIN != 0 {
+				late = true
+				if err := syscall.Sendto(descriptor(t, client), []byte("!"), syscall.MSG_OOB, nil); err != nil {
+					t.Error(err)
+				}
+				client.Write([]byte(" after"))
+				client.CloseWrite()
+			}
+			b.r.Event(tok, bits)
+		})
+	}
+	b.poll(done)
+}
+
 func TestCopyAndFlushNoAlloc(t *testing.T) {
 	b := newBench(t)
 	client, server := b.pair()
