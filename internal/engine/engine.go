@@ -213,7 +213,12 @@ func (e *engine) openDevice() (*tun.Device, error) {
 	if name == "" {
 		name = e.template.Ifname
 	}
-	d, err := tun.Open(tun.Options{Name: name, Queues: e.shardCount()})
+	var d *tun.Device
+	var r retry
+	err := r.whileInUse(func() (err error) {
+		d, err = tun.Open(tun.Options{Name: name, Queues: e.shardCount()})
+		return err
+	})
 	if err != nil {
 		return nil, netns.TunError(err)
 	}

@@ -48,7 +48,7 @@ type lane struct {
 	// found the port bound. Nil if that cannot be.
 	heldByFlow func(port uint16) bool
 	maxAll     int // sockets that each "all" may have
-	bindRetry
+	retry
 	log *log.Log
 }
 
@@ -110,7 +110,7 @@ func (n *lane) bindRules(s *conf.PortSpec) error {
 				}
 				continue
 			}
-			if err := n.retryWhileInUse(func() error { return n.bindPort(r, p) }); err != nil {
+			if err := n.retry.whileInUse(func() error { return n.bindPort(r, p) }); err != nil {
 				return bindError(err, p, s)
 			}
 		}

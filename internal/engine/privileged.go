@@ -56,7 +56,7 @@ type privilegedBinder struct {
 	namedPorts portscan.Ports // of the protocol, in rules: "all" leaves them alone
 	maxAll     int            // sockets that an "all" may have
 	sockets    []netns.PrivilegedPort
-	bindRetry
+	retry
 }
 
 // bindRules binds the explicit ports of a specification.
@@ -69,7 +69,7 @@ func (b *privilegedBinder) bindRules(s *conf.PortSpec) error {
 				_ = b.bind(&r, p)
 				continue
 			}
-			err := b.retryWhileInUse(func() error { return b.bind(&r, p) })
+			err := b.retry.whileInUse(func() error { return b.bind(&r, p) })
 			if errors.Is(err, syscall.EADDRINUSE) {
 				return bindError(err, p, s)
 			}
@@ -104,24 +104,29 @@ func (b *privilegedBinder) bind(r *conf.PortRule, port uint16) error {
 }
 
 // holderGrace is how long a process that is about to end, such as our predecessor,
-// may hold a port.
+// may hold a port, or the name of the tap.
 const holderGrace = 250 * time.Millisecond
 
-// bindRetry retries to bind ports that are in use, for holderGrace in all, however
-// many ports there are. The time starts with the first one.
-type bindRetry struct{ until time.Time }
+// retry retries to get what is in use, for holderGrace in all, however many ports
+// there are. The time starts with the first one.
+type retry struct{ until time.Time }
 
-// retryWhileInUse calls bind until it succeeds, fails otherwise, or time is up.
-func (p *bindRetry) retryWhileInUse(bind func() error) error {
-	err := bind()
-	if errors.Is(err, syscall.EADDRINUSE) && p.until.IsZero() {
-		p.until = time.Now().Add(holderGrace)
+// whileInUse calls take until it succeeds, fails otherwise, or time is up.
+func (r *retry) whileInUse(take func() error) error {
+	err := take()
+	if inUse(err) && r.until.IsZero() {
+		r.until = time.Now().Add(holderGrace)
 	}
-	for errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(p.until) {
+	for inUse(err) && time.Now().Before(r.until) {
 		time.Sleep(10 * time.Millisecond)
-		err = bind()
+		err = take()
 	}
 	return err
+}
+
+// inUse tells whether somebody else has the port, or the name.
+func inUse(err error) bool {
+	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EBUSY)
 }
 
 // unprivilegedStart is the first port that everyone may bind.

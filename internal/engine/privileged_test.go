@@ -7,8 +7,34 @@ import (
 	"testing"
 
 	"penne/internal/conf"
+	"penne/tap/tun"
 	"penne/test/links"
 )
+
+// TestNameOfTheTapComesFree has a predecessor in the same namespace let go of its tap after the first attempt.
+func TestNameOfTheTapComesFree(t *testing.T) {
+	links.Inside(t, func() {
+		old, err := tun.Open(tun.Options{Name: "eth0", Queues: 2})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var r retry
+		tries := 0
+		err = r.whileInUse(func() error {
+			tries++
+			d, err := tun.Open(tun.Options{Name: "eth0", Queues: 2})
+			if err != nil {
+				old.Close()
+				return err
+			}
+			return d.Close()
+		})
+		if err != nil || tries != 2 {
+			t.Errorf("%d attempts: %v", tries, err)
+		}
+	})
+}
 
 // TestLowPortsLeftOver has a launcher bind as many ports of "all" as it may, and
 // a lane that takes fewer of them: nobody may be left waiting at the rest.

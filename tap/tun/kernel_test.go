@@ -59,10 +59,10 @@ func TestKernelOpen(t *testing.T) {
 	if d.TxQueueError() != nil || link.Attrs().TxQLen != DefaultTxQueueLen {
 		t.Errorf("queue of %d frames (%v)", link.Attrs().TxQLen, d.TxQueueError())
 	}
-	if _, err := Open(Options{Name: "eth0", Queues: 2}); !errors.Is(err, sys.EINVAL) || !strings.Contains(err.Error(), "choose another") {
+	if _, err := Open(Options{Name: "eth0", Queues: 2}); !errors.Is(err, sys.EBUSY) || !strings.Contains(err.Error(), "is taken") {
 		t.Errorf("name of a multi-queue tap taken twice: %v", err)
 	}
-	if _, err := Open(Options{Name: "lo"}); !errors.Is(err, sys.EINVAL) {
+	if _, err := Open(Options{Name: "lo"}); !errors.Is(err, sys.EBUSY) {
 		t.Errorf("name of another interface: %v", err)
 	}
 }

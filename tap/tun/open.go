@@ -159,7 +159,7 @@ func (d *Device) attach(fd int, o *Options, k *kernel) (err error) {
 		baseFlags | sys.IFF_TUN_EXCL,
 		baseFlags,
 	}
-	start := 0
+	start, taken := 0, false
 	if o.Queues == 1 {
 		start = 1
 	}
@@ -172,6 +172,10 @@ func (d *Device) attach(fd int, o *Options, k *kernel) (err error) {
 		if errors.Is(err, sys.EPERM) {
 			return err
 		}
+		taken = taken || errors.Is(err, sys.EBUSY)
+	}
+	if taken {
+		return sys.EBUSY // the last way, not being meant for a tap like that, says EINVAL
 	}
 	return err
 }
@@ -244,8 +248,10 @@ func nameError(name string, err error) error {
 	switch {
 	case errors.Is(err, sys.EPERM):
 		return fmt.Errorf("create tap interface %q: %w: CAP_NET_ADMIN over the network namespace is needed", name, err)
-	case errors.Is(err, sys.EBUSY), errors.Is(err, sys.EINVAL):
-		return fmt.Errorf("create tap interface %q: %w: the name is taken or not possible, choose another one", name, err)
+	case errors.Is(err, sys.EBUSY):
+		return fmt.Errorf("create tap interface %q: %w: the name is taken, choose another one", name, err)
+	case errors.Is(err, sys.EINVAL):
+		return fmt.Errorf("create tap interface %q: %w: the name is not possible, choose another one", name, err)
 	}
 	return fmt.Errorf("create tap interface %q: %w", name, err)
 }
