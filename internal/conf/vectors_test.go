@@ -24,6 +24,10 @@ func TestCallers(t *testing.T) {
 				c.Pasta.Netns == "/run/user/1000/netns/netns-0c5d" && c.Pasta.NetnsOnly && c.Pasta.Userns == "" &&
 				c.Net.GuestAddr4 == netip.MustParseAddr("169.254.1.2") && !c.Process.Foreground
 		}},
+		{podman + " --map-host-loopback 169.254.1.2", func(c *Config) bool { // since 2026: one address for both
+			return c.Net.HostLoopback4.Addr == netip.MustParseAddr("169.254.1.2") && !c.Net.HostLoopback4.Off &&
+				c.Net.HostLoopback6.Off && c.Net.GuestAddr4 == c.Net.HostLoopback4.Addr
+		}},
 		{"pasta --config-net -t 80-80:60-60 -u 100-100:100-100 --dns-forward 169.254.1.1 -T none -U none --no-map-gw --quiet --netns netns123", func(c *Config) bool {
 			return texts(c.Forward.TCPIn) == "80:60" && texts(c.Forward.UDPIn) == "100" && c.Pasta.Netns == "/run/netns/netns123"
 		}},
