@@ -102,6 +102,9 @@ func parseListen(text string) (netip.Addr, string, error) {
 		return netip.Addr{}, iface, nil
 	}
 	addr, err := parseHost(host)
+	if err == nil && addr.Is6() && addr.IsLinkLocalUnicast() && !bound { // bind(2) would say EINVAL
+		err = fmt.Errorf("'%s' is a link-local address, which needs an interface, as in %s%%eth0/22", text, addr)
+	}
 	return addr, iface, err
 }
 

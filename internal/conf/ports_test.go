@@ -203,6 +203,8 @@ func TestPortErrors(t *testing.T) {
 		{"[/22", "'[' is no address"},
 		{"[::1/22", "'[::1' is no address"},
 		{"224.0.0.1/22", "'224.0.0.1' is a multicast address"},
+		{"fe80::1/22", "'fe80::1' is a link-local address, which needs an interface, as in fe80::1%eth0/22"},
+		{"[fe80::1]/22", "'[fe80::1]' is a link-local address, which needs an interface, as in fe80::1%eth0/22"},
 		{"22:/23", "'' is no address"},
 		{"22:[192.0.2.7]/23", "'[192.0.2.7]' is no address"},
 		{"22:[ff02::1]/23", "'[ff02::1]' is a multicast address"},
