@@ -135,17 +135,22 @@ func (l *unbound) add(port uint16, err error) {
 
 // logUnbound logs, in one line, what could not be bound.
 func (n *lane) logUnbound(level slog.Level, s *conf.PortSpec, l *unbound) {
-	name := "TCP"
-	if n.proto == wire.ProtoUDP {
-		name = "UDP"
-	}
-	what := fmt.Sprintf("%s port %d", name, l.first)
+	what := fmt.Sprintf("%s port %d", n.protocol(), l.first)
 	if l.count > 1 {
-		what = fmt.Sprintf("%d %s ports from %d to %d", l.count, name, l.first, l.last)
+		what = fmt.Sprintf("%d %s ports from %d to %d", l.count, n.protocol(), l.first, l.last)
 	}
 	if l.count > 0 {
 		n.log.Log(context.Background(), level, fmt.Sprintf("option '%s' leaves out %s (%s)", s.Text, what, strerror(l.err)))
 	}
+}
+
+// protocol is the name of the lane's protocol. A line of the log needs it, since UDP
+// has the options of TCP unless it has its own.
+func (n *lane) protocol() string {
+	if n.proto == wire.ProtoUDP {
+		return "UDP"
+	}
+	return "TCP"
 }
 
 // bindAll binds every port that is free, not excluded, and not ephemeral. It fails
@@ -161,7 +166,8 @@ func (n *lane) bindAll(s *conf.PortSpec) error {
 			continue
 		}
 		if len(n.sockets)-bound >= n.maxAll {
-			n.log.Warn(fmt.Sprintf("option '%s' forwards ports below %d only: half of the open files that are allowed (ulimit -n) are taken by ports", s.Text, port))
+			n.log.Warn(fmt.Sprintf("option '%s' forwards %s ports below %d only: half of the open files that are allowed (ulimit -n) are taken by ports",
+				s.Text, n.protocol(), port))
 			break
 		}
 		switch err := n.bindPort(rule, p); {

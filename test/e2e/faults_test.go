@@ -147,6 +147,23 @@ func TestPortsLeftOut(t *testing.T) {
 	}
 }
 
+// TestPortsBeyondTheLimit forwards as many ports of "all" as the limit of open files allows, and tells by protocol where
+// that ends.
+func TestPortsBeyondTheLimit(t *testing.T) {
+	b := newBed(t)
+	argv := []string{"prlimit", "--nofile=4000:4000", staged(t, b), "-q", "--splice-only", "-T", "none", "-U", "none",
+		"-t", "~1-1023,~5000-65535", "--", "true"}
+	res, err := b.Host.Run(bed.Spec{Argv: argv})
+	if err != nil || res.Status != 0 {
+		t.Fatalf("status %d, %v: %s", res.Status, err, res.Stderr)
+	}
+	for _, proto := range []string{"TCP", "UDP"} {
+		if strings.Count(res.Stderr, "option '-t ~1-1023,~5000-65535' forwards "+proto+" ports below ") != 1 {
+			t.Errorf("no line for %s: %s", proto, res.Stderr)
+		}
+	}
+}
+
 // TestFreebind listens on an address that does not exist yet.
 func TestFreebind(t *testing.T) {
 	b, _, remote := portsBed(t)
