@@ -48,6 +48,8 @@ type Report struct {
 	// fresh says that nothing has been set up before: routes that are there
 	// are not ours.
 	fresh bool
+	// added are the new IPv6 addresses, link-local ones included.
+	added []netip.Addr
 }
 
 func (r *Report) addProblem(what string, err error) {
@@ -118,6 +120,7 @@ func (c *Conn) Configure(cfg Config) (Report, error) {
 			rep.addProblem(fmt.Sprintf("%d routes", n), errTooMany)
 		}
 	}
+	c.awaitUsable(&rep)
 	return rep, nil
 }
 
@@ -183,6 +186,9 @@ func (c *Conn) addLinkLocal(rep *Report) {
 		rep.addProblem("IPv6 link-local address "+ip.String(), err)
 		return
 	}
+	if err == nil {
+		rep.added = append(rep.added, ip)
+	}
 	rep.LinkLocal = ip
 	_ = c.setAddrGenMode(rep.Index, sys.AddrGenModeEUI64)
 }
@@ -198,7 +204,10 @@ func (c *Conn) addFamily(rep *Report, f *Family) {
 		if f.hasSubnetRoute(a.Network()) {
 			flags = sys.IfaFNoPrefixRoute
 		}
-		if err := c.addAddr(rep.Index, a, flags); err != nil && !errors.Is(err, syscall.EEXIST) {
+		err := c.addAddr(rep.Index, a, flags)
+		if err == nil && a.Prefix.Addr().Is6() {
+			rep.added = append(rep.added, a.Prefix.Addr())
+		} else if err != nil && !errors.Is(err, syscall.EEXIST) {
 			rep.addProblem("address "+a.String(), err)
 		}
 	}

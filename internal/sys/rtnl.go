@@ -118,6 +118,7 @@ const (
 	RtnhFOnlink  = unix.RTNH_F_ONLINK
 	RtnhFDown    = unix.RTNH_F_LINKDOWN
 	RtnUnicast   = unix.RTN_UNICAST
+	RtnLocal     = unix.RTN_LOCAL
 	RtprotBoot   = unix.RTPROT_BOOT
 
 	RtScopeUniverse = unix.RT_SCOPE_UNIVERSE
