@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"penne/internal/fwd"
 	"penne/internal/stats"
@@ -154,7 +155,11 @@ func TestReturnsMemory(t *testing.T) {
 	}
 	s.count.SplicedBytes++
 	s.noteActivity()
-	if left := s.trimOrShorten(-1); s.trimmed || left <= 0 || left > keepMemory {
+	if s.trimmed || s.trimAt != s.env.Now+int64(keepMemory) {
+		t.Errorf("at the begin of a burst: trimmed %v, to trim %v later", s.trimmed, time.Duration(s.trimAt-s.env.Now))
+	}
+	s.trimAt = sys.Now() + int64(time.Hour) // however slow this machine is
+	if left := s.trimOrShorten(-1); s.trimmed || left <= 0 || left > time.Hour {
 		t.Errorf("during a burst: trimmed %v, %v left", s.trimmed, left)
 	}
 	s.trimAt = sys.Now()
