@@ -13,19 +13,41 @@ import (
 // error. "auto" avoids loops by itself. loopback says that in forwards to the
 // loopback inside by default.
 func breakLoops(in, out []PortSpec, loopback bool) error {
+	claims := make([][]claim, len(out))
+	for j := range out {
+		claims[j] = out[j].claims()
+	}
 	for i := range in {
 		for _, a := range in[i].claims() {
 			for j := range out {
-				for _, b := range out[j].claims() {
-					if r, ok := a.overlap(b, loopback); ok && !yieldPorts(&in[i], &out[j], a, b, r) {
-						return fmt.Errorf("port %d inside is where option '%s' leads to, and option '%s' leads it back to the host",
-							r.First, in[i].Text, out[j].Text)
-					}
+				yielded, err := breakLoop(&in[i], &out[j], a, claims[j], loopback)
+				if err != nil {
+					return err
+				}
+				if yielded {
+					claims[j] = out[j].claims()
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// breakLoop does that for one claim of in and all those of out. It reports whether
+// ports were removed, from either.
+func breakLoop(in, out *PortSpec, a claim, claims []claim, loopback bool) (yielded bool, err error) {
+	for _, b := range claims {
+		r, ok := a.overlap(b, loopback)
+		if !ok {
+			continue
+		}
+		if !yieldPorts(in, out, a, b, r) {
+			return false, fmt.Errorf("port %d inside is where option '%s' leads to, and option '%s' leads it back to the host",
+				r.First, in.Text, out.Text)
+		}
+		yielded = true
+	}
+	return yielded, nil
 }
 
 // claim is a rule of a specification, or its "all" written as a rule.
@@ -35,7 +57,7 @@ type claim struct {
 }
 
 func (s *PortSpec) claims() []claim {
-	var out []claim
+	out := make([]claim, 0, len(s.Rules)+1)
 	for _, r := range s.Rules {
 		out = append(out, claim{PortRule: r})
 	}

@@ -443,3 +443,23 @@ func TestManyPorts(t *testing.T) {
 		t.Errorf("listens on %v", a)
 	}
 }
+
+// TestLoopsOfManyPorts looks for loops among lists of single ports without a copy of one list for each port of the other.
+func TestLoopsOfManyPorts(t *testing.T) {
+	var in, out strings.Builder
+	for p := 2000; p < 3000; p += 2 {
+		fmt.Fprintf(&in, ",%d", p)
+		fmt.Fprintf(&out, ",%d", p+1)
+	}
+	a, _, err := ParsePorts("-t", in.String()[1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := ParsePorts("-T", out.String()[1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(1, func() { err = breakLoops([]PortSpec{a}, []PortSpec{b}, true) }); n > 10 || err != nil {
+		t.Errorf("%v allocations for two lists of 500 ports (%v)", n, err)
+	}
+}
