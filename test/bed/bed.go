@@ -128,6 +128,10 @@ func (b *Bed) build(c config) (err error) {
 	if err := address(b.Host, b.Remote); err != nil {
 		return err
 	}
+	err = errors.Join(links.AwaitLocal(b.Host.fd, HostIP6), links.AwaitLocal(b.Remote.fd, RemoteIP6, GatewayIP6))
+	if err != nil {
+		return err
+	}
 	if err := b.SetMTU(c.mtu); err != nil || b.relay != nil {
 		return err // a tap carries at once
 	}
