@@ -179,9 +179,10 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 	if u.gro {
 		sys.EnableUDPGRO(fd)
 	}
+	scope := u.env.Rules.ScopeOf(&r.peer)
 	if at != nil {
 		errno = u.bindAt(r, u.table.Key(slot), at)
-		at.refused = errno != 0
+		at.refused, scope = errno != 0, at.scope
 	} else {
 		errno = u.bindOut(r, u.table.Key(slot))
 	}
@@ -189,7 +190,7 @@ func (u *UDP) connect(r *record, slot int32, at *local) sys.Errno {
 		return errno
 	}
 	var sa sys.Sockaddr
-	sa.SetInet((*[16]byte)(&r.peer), !v6, r.peerPort, u.env.Rules.ScopeOf(&r.peer))
+	sa.SetInet((*[16]byte)(&r.peer), !v6, r.peerPort, scope)
 	if errno = sys.Connect(fd, &sa); errno != 0 {
 		return errno
 	}
