@@ -113,8 +113,6 @@ func (r *Rules) ToGuest(src *wire.Addr, g *Guest) (from wire.Addr, ok bool) {
 			return f.GuestMap, true
 		}
 		return f.Ours, !f.Ours.IsZero()
-	case src.IsLinkLocal() && !src.Is4():
-		return r.LinkLocal6, !r.LinkLocal6.IsZero()
 	case src.IsUnspecified(), src.IsMulticast():
 		return wire.Addr{}, false
 	}

@@ -122,28 +122,31 @@ func TestClientIsTheGateway(t *testing.T) {
 }
 
 // addLinkLocal gives a namespace a link-local address that can be used at once.
-func addLinkLocal(t *testing.T, n *bed.NS, ip string) {
+func addLinkLocal(t *testing.T, n *bed.NS, ip, dev string) {
 	t.Helper()
-	res, err := n.Run(bed.Spec{Argv: []string{"ip", "addr", "add", ip + "/64", "dev", bed.Link, "nodad"}, Root: true})
-	if err != nil || res.Status != 0 {
-		t.Fatal(err, res.Stderr)
-	}
+	asRoot(t, n, "ip", "addr", "add", ip+"/64", "dev", dev, "nodad")
 }
 
-// TestLinkLocal connects by link-local addresses, in and out.
+// TestLinkLocal connects by link-local addresses: in through the template interface and another one, and out.
 func TestLinkLocal(t *testing.T) {
 	const hostAddr, remoteAddr = "fe80::a:2", "fe80::a:3"
 	b, _, remote := portsBed(t)
-	addLinkLocal(t, b.Host, hostAddr)
-	addLinkLocal(t, b.Remote, remoteAddr)
+	addDetour(t, b, remote)
+	links := []string{bed.Link, "detour"}
+	for _, link := range links {
+		addLinkLocal(t, b.Host, hostAddr, link)
+		addLinkLocal(t, b.Remote, remoteAddr, link)
+	}
 	s := forward(t, b, "-t", "8000", "-u", "8000", "-T", "none", "-U", "none")
-	zone := "%" + bed.Link
 	for _, network := range []string{"tcp", "udp"} {
 		serveIn(t, s, network, "who", ":8000")
-		in := ask(t, remote, network, at(hostAddr+zone, 8000), at(remoteAddr+zone, 0))
-		if from, err := netip.ParseAddr(in.remoteIP()); err != nil || !from.IsLinkLocalUnicast() {
-			t.Errorf("in by %s: %+v", network, in)
+		for _, link := range links {
+			in := ask(t, remote, network, at(hostAddr+"%"+link, 8000), at(remoteAddr+"%"+link, 0))
+			if from, err := netip.ParseAddr(in.remoteIP()); err != nil || from.WithZone("").String() != remoteAddr {
+				t.Errorf("in by %s through %s: %+v", network, link, in)
+			}
 		}
+		zone := "%" + bed.Link
 		serveIn(t, remote, network, "who", at(remoteAddr+zone, 8001))
 		out := ask(t, s, network, at(remoteAddr+zone, 8001))
 		if from, err := netip.ParseAddr(out.remoteIP()); err != nil || !from.IsLinkLocalUnicast() {
@@ -156,8 +159,8 @@ func TestLinkLocal(t *testing.T) {
 func TestLinkLocalSource(t *testing.T) {
 	const hostAddr, remoteAddr = "fe80::a:2", "fe80::a:3"
 	b := newBed(t)
-	addLinkLocal(t, b.Host, hostAddr)
-	addLinkLocal(t, b.Remote, remoteAddr)
+	addLinkLocal(t, b.Host, hostAddr, bed.Link)
+	addLinkLocal(t, b.Remote, remoteAddr, bed.Link)
 	s, remote := attach(t, b, "-o", hostAddr), direct(t, b, b.Remote)
 	zone := "%" + bed.Link
 	for _, network := range []string{"tcp", "udp"} {
