@@ -200,6 +200,9 @@ func (c *Conn) addFamily(rep *Report, f *Family) {
 	}
 	for i := range f.Addrs {
 		a := &f.Addrs[i]
+		if a.Prefix.Addr().Is6() { // the kernel puts a new one first
+			a = &f.Addrs[len(f.Addrs)-1-i]
+		}
 		var flags uint32
 		if f.hasSubnetRoute(a.Network()) {
 			flags = sys.IfaFNoPrefixRoute

@@ -58,6 +58,11 @@ func TestConfigureCopies(t *testing.T) {
 				if d := want.Diff(&got); !d.V4.empty() || !d.V6.empty() {
 					t.Errorf("namespace differs from template: %+v", d)
 				}
+				for _, f := range [][2]*Family{{&got.V4, &want.V4}, {&got.V6, &want.V6}} {
+					if got, want := addrStrings(f[0]), addrStrings(f[1]); !slices.Equal(got, want) {
+						t.Errorf("addresses %q, want %q", got, want)
+					}
+				}
 			})
 		})
 	}
