@@ -123,7 +123,7 @@ func (p *parser) networkOptions() []option {
 func (p *parser) nameOptions() []option {
 	d := &p.c.DNS
 	t := []option{
-		{long: "dns", short: "D", arg: "ADDR", help: "resolver to announce, repeatable, or none; default is\nresolv.conf's", set: p.dns},
+		{long: "dns", short: "D", arg: "ADDR", help: "resolver to announce or forward to, repeatable,\nor none; default is resolv.conf's", set: p.dns},
 		{long: "dns-forward", arg: "ADDR", help: "address inside to redirect to the host's resolver,\nonce per family", set: p.addrPair(isDNS, &d.Forward4, &d.Forward6)},
 		{long: "dns-host", arg: "ADDR", help: "resolver that --dns-forward leads to, once per family", set: p.addrPair(isDNS, &d.Host4, &d.Host6)},
 		{long: "search", short: "S", arg: "LIST", help: "search domains, apart by spaces, or none; default is\nresolv.conf's", set: p.search},

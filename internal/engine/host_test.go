@@ -54,9 +54,12 @@ func TestDescribeFamily(t *testing.T) {
 }
 
 func TestDescribeNames(t *testing.T) {
-	r := &fwd.Rules{V4: fwd.Family{On: true, DNSForward: w("169.254.1.1"), DNSHost: w("127.0.0.53")}}
+	r := &fwd.Rules{
+		V4: fwd.Family{On: true, DNSForward: w("169.254.1.1"), DNSHost: w("127.0.0.53")},
+		V6: fwd.Family{On: true, DNSForward: w("fd00::53")},
+	}
 	n := &announcement{servers: []wire.Addr{w("169.254.1.1"), w("2001:db8::53")}, search: []string{"a.example", "b.example"}}
-	want := "names: 169.254.1.1 leads to 127.0.0.53; announced 169.254.1.1 2001:db8::53; search a.example b.example"
+	want := "names: 169.254.1.1 leads to 127.0.0.53; fd00::53 leads to no resolver, there is none of its family; announced 169.254.1.1 2001:db8::53; search a.example b.example"
 	if got := describeNames(r, n); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -103,7 +103,11 @@ func describeFamily(name string, t *nl.Family, r *fwd.Family) string {
 func describeNames(r *fwd.Rules, n *announcement) string {
 	var parts []string
 	for _, f := range [...]*fwd.Family{&r.V4, &r.V6} {
-		if f.On && !f.DNSForward.IsZero() && !f.DNSHost.IsZero() {
+		switch {
+		case !f.On || f.DNSForward.IsZero():
+		case f.DNSHost.IsZero():
+			parts = append(parts, f.DNSForward.String()+" leads to no resolver, there is none of its family")
+		default:
 			parts = append(parts, fmt.Sprintf("%v leads to %v", f.DNSForward, f.DNSHost))
 		}
 	}
