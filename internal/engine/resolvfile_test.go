@@ -2,9 +2,12 @@ package engine
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"penne/internal/netns"
@@ -101,6 +104,33 @@ func TestResolvFileIsWritten(t *testing.T) {
 	p.expect(f, &last, "192.0.2.3 ::1")
 	p.write("etc/resolv.conf", "nameserver 192.0.2.4\n")
 	p.expect(f, &last, "192.0.2.4")
+}
+
+// TestResolvFileBecomesReadable has a writer who makes the file for himself, and opens it to others at the end.
+func TestResolvFileBecomesReadable(t *testing.T) {
+	p := newPlace(t)
+	p.write("etc/resolv.conf", "nameserver 192.0.2.1\n")
+	f, last := p.open("192.0.2.1")
+	p.write("etc/new", "nameserver 192.0.2.2\n")
+	p.check(os.Chmod(p.path("etc/new"), 0))
+	p.check(os.Rename(p.path("etc/new"), p.path("etc/resolv.conf")))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	root := os.Getuid() == 0
+	for events := range f.watches.Events {
+		if root { // who may read it all along
+			p.check(syscall.Setfsuid(65534))
+		}
+		_, err := f.look(events)
+		if root {
+			p.check(syscall.Setfsuid(0))
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			break
+		}
+	}
+	p.check(os.Chmod(p.path("etc/resolv.conf"), 0o644))
+	p.expect(f, &last, "192.0.2.2")
 }
 
 // TestResolvFileOtherName writes the file by a name that is not watched, as

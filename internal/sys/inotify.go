@@ -16,9 +16,10 @@ func NewInotify() (int, error) {
 }
 
 // WatchNames watches dir, on the inotify descriptor fd, for names that appear
-// and for files that were written. It returns the watch descriptor.
+// and for files that were written, or whose mode was changed. It returns the watch
+// descriptor.
 func WatchNames(fd int, dir string) (int, error) {
-	return addWatch(fd, dir, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_CREATE|unix.IN_ONLYDIR)
+	return addWatch(fd, dir, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_CREATE|unix.IN_ATTRIB|unix.IN_ONLYDIR)
 }
 
 // WatchWrites watches one file, on the inotify descriptor fd, for writers that
