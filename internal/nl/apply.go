@@ -47,7 +47,7 @@ func (c *Conn) applyFamily(rep *Report, d *FamilyChange, next *Family, linger ti
 		c.addFamily(rep, next)
 	}
 	if linger > 0 {
-		c.linger(rep, d.DelAddrs, next, linger)
+		c.linger(rep, d, next, linger)
 	}
 }
 
@@ -57,19 +57,49 @@ func lingering(a *Addr) Addr {
 	return Addr{Prefix: netip.PrefixFrom(ip, ip.BitLen()), Scope: a.Scope, Flags: sys.IfaFDeprecated}
 }
 
+// lingerer is an IPv4 address that lingers, and until when.
+type lingerer struct {
+	Addr
+	until time.Time
+}
+
 // linger adds the removed addresses again, with a limited lifetime. IPv4 has no
-// deprecated addresses, but prefers the first one: these come last.
-func (c *Conn) linger(rep *Report, gone []Addr, next *Family, d time.Duration) {
-	for i := range gone {
-		a := lingering(&gone[i])
-		if slices.ContainsFunc(next.Addrs, func(n Addr) bool { return n.Prefix.Addr() == a.Prefix.Addr() }) {
-			continue
-		}
-		err := c.putAddr(rep.Index, &a, sys.IfaFNoPrefixRoute, uint32(d/time.Second))
-		if err != nil && !errors.Is(err, syscall.EEXIST) {
-			rep.addProblem("keep address "+a.Prefix.Addr().String(), err)
+// deprecated addresses, but prefers the first one: these come last, those that linger
+// already behind what was added.
+func (c *Conn) linger(rep *Report, d *FamilyChange, next *Family, lifetime time.Duration) {
+	now := time.Now()
+	c.lingerers = slices.DeleteFunc(c.lingerers, func(l lingerer) bool { return !now.Before(l.until) || next.has(l.Prefix.Addr()) })
+	if changed := slices.Concat(d.AddAddrs, d.DelAddrs); len(changed) > 0 && changed[0].Prefix.Addr().Is4() {
+		for i := range c.lingerers {
+			l := &c.lingerers[i]
+			_ = c.delAddr(rep.Index, &l.Addr)
+			c.keepAddr(rep, &l.Addr, l.until.Sub(now))
 		}
 	}
+	for i := range d.DelAddrs {
+		a := lingering(&d.DelAddrs[i])
+		if next.has(a.Prefix.Addr()) {
+			continue
+		}
+		c.keepAddr(rep, &a, lifetime)
+		if a.Prefix.Addr().Is4() {
+			c.lingerers = append(c.lingerers, lingerer{a, now.Add(lifetime)})
+		}
+	}
+}
+
+// keepAddr has the kernel keep an address for a while.
+func (c *Conn) keepAddr(rep *Report, a *Addr, d time.Duration) {
+	seconds := max(1, uint32(d/time.Second)) // 0 is none at all
+	err := c.putAddr(rep.Index, a, sys.IfaFNoPrefixRoute, seconds)
+	if err != nil && !errors.Is(err, syscall.EEXIST) {
+		rep.addProblem("keep address "+a.Prefix.Addr().String(), err)
+	}
+}
+
+// has reports whether an address is the family's.
+func (f *Family) has(ip netip.Addr) bool {
+	return slices.ContainsFunc(f.Addrs, func(a Addr) bool { return a.Prefix.Addr() == ip })
 }
 
 // delAddr deletes an address.

@@ -110,6 +110,35 @@ func TestApplyLingers(t *testing.T) {
 	})
 }
 
+// TestApplyLingersBehind changes the address twice, without a gateway whose subnet would tell which one to use.
+func TestApplyLingersBehind(t *testing.T) {
+	point := func(ip string) Template {
+		return mustTemplate(t, Options{}, "link set lo up", "veth up0", "link set up0 up", "addr add "+ip+"/24 dev up0", "route add default dev up0")
+	}
+	first, second, third := point("198.51.100.2"), point("203.0.113.9"), point("192.0.2.7")
+	guest(t, config(&first), func(c *Conn, rep Report) {
+		noProblems(t, rep)
+		noProblems(t, c.Apply(rep.Index, &first, &second, time.Hour))
+		noProblems(t, c.Apply(rep.Index, &second, &third, time.Hour))
+		s, err := c.Snapshot()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		got := ""
+		for _, a := range s.Addrs {
+			if a.Prefix.Addr().Is4() && !a.Prefix.Addr().IsLoopback() {
+				got += a.String() + " "
+			}
+		}
+		if want := "192.0.2.7/24 198.51.100.2/32 203.0.113.9/32 "; got != want {
+			t.Errorf("addresses %q, want %q", got, want)
+		}
+		noProblems(t, c.Apply(rep.Index, &third, &first, time.Hour))
+		same(t, c, &first)
+	})
+}
+
 // TestApplyBesideAnAdvertisedRoute wants IPv6's default route next to one of the
 // same metric that the kernel made of a router advertisement.
 func TestApplyBesideAnAdvertisedRoute(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 type Conn struct {
 	handle *nl.SocketHandle
 	socks  map[int]*nl.SocketHandle
+	// lingerers are what Apply has left in the namespace.
+	lingerers []lingerer
 }
 
 // Dial opens a Conn in the network namespace of the calling thread; a caller
