@@ -98,10 +98,13 @@ func (e *engine) start() error {
 	return nil
 }
 
+// raiseFileLimit is what the user can do about EMFILE.
+const raiseFileLimit = "raise the limit of open files, ulimit -n"
+
 // withHint adds what the user can do about err.
 func withHint(err error) error {
 	if errors.Is(err, syscall.EMFILE) {
-		return fmt.Errorf("%w: raise the limit of open files, ulimit -n", err)
+		return fmt.Errorf("%w: %s", err, raiseFileLimit)
 	}
 	return err
 }

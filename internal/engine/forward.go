@@ -307,12 +307,16 @@ func strerror(err error) string {
 	return err.Error()
 }
 
-// hint says what to do about a port that takes privilege to bind.
+// hint says what to do about a port that takes privilege, or one socket too many, to
+// bind.
 func hint(err error, port uint16) string {
-	if !errors.Is(err, fs.ErrPermission) {
-		return ""
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf(": ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE, or 'sysctl -w net.ipv4.ip_unprivileged_port_start=%d'", port)
+	case errors.Is(err, syscall.EMFILE):
+		return ": " + raiseFileLimit
 	}
-	return fmt.Sprintf(": ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE, or 'sysctl -w net.ipv4.ip_unprivileged_port_start=%d'", port)
+	return ""
 }
 
 // ephemeral is the range from which the kernel assigns ports.

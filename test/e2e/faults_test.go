@@ -148,19 +148,27 @@ func TestPortsLeftOut(t *testing.T) {
 }
 
 // TestPortsBeyondTheLimit forwards as many ports of "all" as the limit of open files allows, and tells by protocol where
-// that ends.
+// that ends. Of a range it forwards all ports or none.
 func TestPortsBeyondTheLimit(t *testing.T) {
 	b := newBed(t)
-	argv := []string{"prlimit", "--nofile=4000:4000", staged(t, b), "-q", "--splice-only", "-T", "none", "-U", "none",
-		"-t", "~1-1023,~5000-65535", "--", "true"}
-	res, err := b.Host.Run(bed.Spec{Argv: argv})
-	if err != nil || res.Status != 0 {
-		t.Fatalf("status %d, %v: %s", res.Status, err, res.Stderr)
-	}
-	for _, proto := range []string{"TCP", "UDP"} {
-		if strings.Count(res.Stderr, "option '-t ~1-1023,~5000-65535' forwards "+proto+" ports below ") != 1 {
-			t.Errorf("no line for %s: %s", proto, res.Stderr)
+	limited := func(spec string, status int) string {
+		t.Helper()
+		argv := []string{"prlimit", "--nofile=4000:4000", staged(t, b), "-q", "--splice-only", "-T", "none", "-U", "none", "-t", spec, "--", "true"}
+		res, err := b.Host.Run(bed.Spec{Argv: argv})
+		if err != nil || res.Status != status {
+			t.Fatalf("-t %s: status %d, %v: %s", spec, res.Status, err, res.Stderr)
 		}
+		return res.Stderr
+	}
+	said := limited("~1-1023,~5000-65535", 0)
+	for _, proto := range []string{"TCP", "UDP"} {
+		if strings.Count(said, "option '-t ~1-1023,~5000-65535' forwards "+proto+" ports below ") != 1 {
+			t.Errorf("no line for %s: %s", proto, said)
+		}
+	}
+	said = limited("2000-9000", 1)
+	if !strings.HasSuffix(said, " (Too many open files) for option '-t 2000-9000': raise the limit of open files, ulimit -n\n") {
+		t.Errorf("range: %s", said)
 	}
 }
 
