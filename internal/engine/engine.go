@@ -136,9 +136,10 @@ func (e *engine) run(ctx context.Context) error {
 		case t := <-templates:
 			e.hostChanged(&t)
 		case e.dns = <-resolvers:
-			e.log.Info("the host's resolvers have changed")
 			e.setRules()
 			e.syncStubs()
+			e.log.Info("the host's resolvers have changed")
+			e.describeNetwork()
 		case <-advertise:
 			e.group.Advertise()
 		case <-show:

@@ -14,10 +14,6 @@ import (
 func (e *engine) summary() {
 	e.log.Info(e.describeLink())
 	e.describeNetwork()
-	n := announced(&e.conf.DNS, e.rules, &e.dns)
-	if s := describeNames(e.rules, &n); s != "" {
-		e.log.Info(s)
-	}
 }
 
 // describeLink describes the guest's interface.
@@ -56,7 +52,7 @@ func describeTap(name string, queues, wanted int, c tun.Caps) string {
 	return s
 }
 
-// describeNetwork logs the addresses of both families.
+// describeNetwork logs the addresses of both families, and the resolvers.
 func (e *engine) describeNetwork() {
 	if e.device == nil {
 		return
@@ -65,6 +61,10 @@ func (e *engine) describeNetwork() {
 		e.log.Info(s)
 	}
 	if s := describeFamily("IPv6", &e.template.V6, &e.rules.V6); s != "" {
+		e.log.Info(s)
+	}
+	n := announced(&e.conf.DNS, e.rules, &e.dns)
+	if s := describeNames(e.rules, &n); s != "" {
 		e.log.Info(s)
 	}
 }

@@ -128,9 +128,17 @@ func TestChangedResolverIsFollowed(t *testing.T) {
 	b, file := withResolver(t, "nameserver 127.0.0.53\n")
 	dnsmasq(t, b.Host, "192.0.2.53", "127.0.0.53")
 	dnsmasq(t, b.Remote, "192.0.2.54", bed.RemoteIP4)
-	s := attach(t, b, "--dns-forward", "169.254.1.1")
+	s, err := b.Pasta(append([]string{pastaBinary(t), "--config-net", "-d", "--dns-forward", "169.254.1.1"}, noForward...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
 	dig(t, s, "169.254.1.1", "192.0.2.53")
 	writeFile(t, file, "nameserver "+bed.RemoteIP4+"\n")
 	awaitDig(t, s, "192.0.2.54")
 	dig(t, s, "169.254.1.1", "192.0.2.54")
+	if status := s.Close(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+	wants(t, "standard error", s.Proc.Stderr.String(), "resolvers have changed", "names: 169.254.1.1 leads to "+bed.RemoteIP4)
 }
