@@ -94,7 +94,7 @@ func New(opts ...Option) (*Bed, error) {
 	}
 	removeStale()
 	b := &Bed{
-		mark:     fmt.Sprintf("%d.%d", os.Getpid(), count.Add(1)),
+		mark:     mark(os.Getpid(), count.Add(1)),
 		staged:   map[string]string{},
 		sessions: map[*Session]struct{}{},
 		procs:    map[*Proc]struct{}{},

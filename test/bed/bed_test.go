@@ -227,7 +227,7 @@ func TestNewRemovesWhatADeadRunLeft(t *testing.T) {
 	}
 	b := newBed(t)
 	orphan := b.Host.command(Spec{Argv: []string{"sh", "-c", "echo up; read never"}})
-	orphan.Env = []string{markEnv + "=" + strconv.Itoa(nobody) + ".1"}
+	orphan.Env = []string{markEnv + "=" + mark(nobody, 1)}
 	stdin, up := pipeTo(t, orphan)
 	defer stdin.Close()
 	if err := b.Host.start(orphan); err != nil {
@@ -242,6 +242,19 @@ func TestNewRemovesWhatADeadRunLeft(t *testing.T) {
 	orphan.Wait()
 	if got := exitStatus(orphan.ProcessState); got != 128+int(syscall.SIGKILL) {
 		t.Errorf("orphan ended with status %d", got)
+	}
+}
+
+// TestMarkOfAnotherPIDNamespace: its owner's pid means nothing here.
+func TestMarkOfAnotherPIDNamespace(t *testing.T) {
+	const nobody = 1<<22 + 1 // above the kernel's largest pid
+	for m, want := range map[string]bool{
+		mark(nobody, 1): true, mark(os.Getpid(), 1): false, "": false, "x.1." + pidSpace(): false,
+		strconv.Itoa(nobody) + ".1.pid:[1]": false, strconv.Itoa(nobody) + ".1": false,
+	} {
+		if got := isStale(m); got != want {
+			t.Errorf("mark %q is stale: %v, want %v", m, got, want)
+		}
 	}
 }
 

@@ -14,9 +14,28 @@ import (
 	"time"
 )
 
-// markEnv is in the environment of every process of a bed: the pid of the process that owns the bed, a dot, and
-// the bed's number in it.
+// markEnv is in the environment of every process of a bed; see mark.
 const markEnv = "PENNE_BED"
+
+// mark is that of bed number n of a process: its pid, n, and the PID namespace in which the pid means it, with dots
+// between. A test that runs on a machine sees the processes of tests in containers on it.
+func mark(pid int, n int64) string { return fmt.Sprintf("%d.%d.%s", pid, n, pidSpace()) }
+
+// pidSpace identifies our PID namespace.
+func pidSpace() string {
+	space, _ := os.Readlink("/proc/self/ns/pid") // without it, all are taken for one
+	return space
+}
+
+// isStale tells whether the process that made a mark, in our PID namespace, has ended.
+func isStale(mark string) bool {
+	parts := strings.SplitN(mark, ".", 3)
+	if len(parts) < 3 || parts[2] != pidSpace() {
+		return false
+	}
+	owner, err := strconv.Atoi(parts[0])
+	return err == nil && !alive(owner)
+}
 
 const dirPrefix = "penne-bed-"
 
@@ -129,8 +148,7 @@ func removeStale() {
 		}
 	}
 	for _, pid := range pids() {
-		owner, _, _ := strings.Cut(markOf(pid), ".")
-		if n, err := strconv.Atoi(owner); err == nil && !alive(n) {
+		if isStale(markOf(pid)) {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
