@@ -16,7 +16,22 @@ import (
 
 func (r *rig) inbound() (*guest.TCP, *net.TCPConn) {
 	r.t.Helper()
-	client, err := net.DialTCP("tcp", nil, r.ln.Addr().(*net.TCPAddr))
+	client, fd := r.connect(nil)
+	g := r.dial()
+	g.Port, g.RemotePort = 8080, uint16(client.LocalAddr().(*net.TCPAddr).Port)
+	r.wrapSoon(g)
+	before := r.tcp.Len()
+	r.tcp.Accept(fd, Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port})
+	if r.tcp.Len() != before+1 {
+		r.t.Fatal("not accepted")
+	}
+	return g, client
+}
+
+// connect makes a connection from an address, or from any, and returns both ends.
+func (r *rig) connect(from *net.TCPAddr) (client *net.TCPConn, accepted int) {
+	r.t.Helper()
+	client, err := net.DialTCP("tcp", from, r.ln.Addr().(*net.TCPAddr))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -40,15 +55,7 @@ func (r *rig) inbound() (*guest.TCP, *net.TCPConn) {
 		r.t.Fatal(err)
 	}
 	sys.SetNonblock(fd)
-	g := r.dial()
-	g.Port, g.RemotePort = 8080, uint16(client.LocalAddr().(*net.TCPAddr).Port)
-	r.wrapSoon(g)
-	before := r.tcp.Len()
-	r.tcp.Accept(fd, Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port})
-	if r.tcp.Len() != before+1 {
-		r.t.Fatal("not accepted")
-	}
-	return g, client
+	return client, fd
 }
 
 func TestAccept(t *testing.T) {
@@ -175,6 +182,89 @@ func TestAcceptTaken(t *testing.T) {
 	fd, _ = sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
 	if r.tcp.Accept(fd, in); r.tcp.Len() != 1 || sys.Close(fd) != sys.EBADF {
 		t.Error("flow to nowhere")
+	}
+}
+
+// TestAcceptStaleAck: a guest in TIME-WAIT answers the SYN for its old connection, which the RST ends. The SYN comes
+// again at once, and a second time only by the clock.
+func TestAcceptStaleAck(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, _ := r.inbound()
+	syn := g.Next()
+	g.Raw(wire.ACK, g.Seq, syn.Seq()-1000, nil, nil)
+	if s := g.Next(); s.Flags() != wire.RST || s.Seq() != syn.Seq()-1000 {
+		t.Errorf("flags %#x seq %d", s.Flags(), s.Seq())
+	}
+	r.Advance(time.Millisecond)
+	if s := g.Next(); s.Flags() != wire.SYN || s.Seq() != syn.Seq() {
+		t.Errorf("flags %#x seq %d", s.Flags(), s.Seq())
+	}
+	g.Raw(wire.ACK, g.Seq, syn.Seq()-1000, nil, nil)
+	if s := g.Next(); s.Flags() != wire.RST {
+		t.Errorf("flags %#x", s.Flags())
+	}
+	g.None()
+}
+
+// TestAcceptAgain: a peer whose connection is over connects from the same port again, before the guest has acknowledged
+// the end of the old one. A third one is refused.
+func TestAcceptAgain(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, client := r.inbound()
+	syn := g.Next()
+	g.Ack = syn.Seq() + 1
+	g.Raw(wire.SYN|wire.ACK, g.Seq, g.Ack, g.SynOptions(), nil)
+	g.Seq++
+	g.Send(wire.FIN, nil)
+	g.Pass()
+	if b, err := io.ReadAll(client); err != nil || len(b) != 0 {
+		t.Fatalf("%q %v", b, err)
+	}
+	client.Write([]byte("last"))
+	client.Close()
+	g.Got = nil
+	in := Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port}
+	next, fd := r.connect(client.LocalAddr().(*net.TCPAddr))
+	r.tcp.Accept(fd, in)
+	third, errno := sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	if r.tcp.Accept(third, in); r.tcp.Len() != 1 || sys.Close(third) != sys.EBADF {
+		t.Error("a third connection waits as well")
+	}
+	if s := g.Next(); string(s.Data) != "last" || !s.Has(wire.FIN) {
+		t.Fatalf("%q, flags %#x", s.Data, s.Flags())
+	}
+	g.Ack += uint32(len("last")) + 1
+	g.Send(0, nil)
+	if syn = g.Next(); syn.Flags() != wire.SYN || r.tcp.Len() != 1 {
+		t.Fatalf("flags %#x, %d flows", syn.Flags(), r.tcp.Len())
+	}
+	g.Ack = syn.Seq() + 1
+	g.Raw(wire.SYN|wire.ACK, g.Seq, g.Ack, g.SynOptions(), nil)
+	g.Seq++
+	g.Pass()
+	g.Send(wire.PSH, []byte("hello"))
+	g.Pass()
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(next, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+// TestCloseResetsHeir: the end of the translator is that of a waiting connection.
+func TestCloseResetsHeir(t *testing.T) {
+	r := newRig(t, false, Config{})
+	r.inbound()
+	fd, errno := sys.Socket(sys.AF_INET, sys.SOCK_STREAM, sys.IPPROTO_TCP)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	r.conn().heir = int32(fd)
+	r.tcp.Close()
+	if r.tcp.Len() != 0 || sys.Close(fd) != sys.EBADF {
+		t.Errorf("%d flows, or the socket left open", r.tcp.Len())
 	}
 }
 

@@ -28,6 +28,7 @@ const maxHeader = wire.EthLen + wire.IPv6Len + wire.TCPLen
 type conn struct {
 	slot, fd int32
 	next     int32 // the next in the work list, as slot+1; 0: none
+	heir     int32 // the socket of the connection that Accept has wait for this flow's end; -1: none
 	state    state
 	queued   bool // in the work list
 
@@ -103,7 +104,7 @@ type conn struct {
 
 // reset clears c, except for its place in the work list.
 func (c *conn) reset() {
-	*c = conn{slot: c.slot, next: c.next, queued: c.queued, fd: -1}
+	*c = conn{slot: c.slot, next: c.next, queued: c.queued, fd: -1, heir: -1}
 }
 
 // fail notes that the host socket has failed. EPIPE means that the reset came

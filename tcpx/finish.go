@@ -26,8 +26,8 @@ func (t *TCP) finished(c *conn) bool {
 	}
 	sys.Close(int(c.fd))
 	c.fd = -1
-	if !c.finFirst {
-		t.remove(c) // TIME-WAIT is the guest's
+	if !c.finFirst || c.heir >= 0 {
+		t.remove(c) // TIME-WAIT is the guest's, or cut short by the next connection
 		return true
 	}
 	c.state = timeWait
@@ -35,8 +35,11 @@ func (t *TCP) finished(c *conn) bool {
 	return true
 }
 
-// remove closes the flow's socket and frees its frames, timers and slot.
+// remove closes the flow's socket and frees its frames, timers and slot. The connection
+// that waited for this takes its place.
 func (t *TCP) remove(c *conn) {
+	heir, key := c.heir, t.table.Key(c.slot)
+	in := Inbound{Peer: key.Remote, Guest: key.Guest, PeerPort: key.RemotePort, GuestPort: key.GuestPort}
 	if c.fd >= 0 {
 		sys.Close(int(c.fd))
 	}
@@ -49,6 +52,9 @@ func (t *TCP) remove(c *conn) {
 	c.reset()
 	t.env.Count.TCPClosed++
 	t.env.Count.TCPFlows = uint64(t.table.Len())
+	if heir >= 0 {
+		t.Accept(int(heir), in)
+	}
 }
 
 // guestGone ends a flow that the guest has reset or does not answer for. If its FIN

@@ -303,6 +303,10 @@ func (t *TCP) establish(c *conn, s *segment) {
 func (t *TCP) Accept(fd int, in Inbound) {
 	key := flow.Key{Guest: in.Guest, Remote: in.Peer, GuestPort: in.GuestPort, RemotePort: in.PeerPort, Proto: wire.ProtoTCP}
 	hash := t.table.Hash(&key)
+	if slot := t.table.Find(&key, hash); slot >= 0 && t.conns[slot].state != timeWait {
+		t.await(&t.conns[slot], fd)
+		return
+	}
 	if !t.acceptable(&key, hash) {
 		sys.Reset(fd)
 		return
@@ -338,6 +342,18 @@ func (t *TCP) openInbound(fd int, key *flow.Key, hash uint64) {
 	t.sendSYN(c)
 }
 
+// await has the connection of fd, from the port that c's remote had, wait for c to end:
+// the remote is through with c, the guest will be as soon as it has seen the end. If c's
+// connection is not over, the guest could not tell the two apart, as when two ports of
+// the host lead to one inside; then fd is closed with a RST.
+func (t *TCP) await(c *conn, fd int) {
+	if c.heir >= 0 || !sys.TCPOver(int(c.fd)) {
+		sys.Reset(fd)
+		return
+	}
+	c.heir = int32(fd)
+}
+
 // acceptable tells whether there can be an inbound flow for key. It removes one of the
 // same addresses and ports in TIME-WAIT.
 func (t *TCP) acceptable(key *flow.Key, hash uint64) bool {
@@ -346,12 +362,19 @@ func (t *TCP) acceptable(key *flow.Key, hash uint64) bool {
 		return false
 	}
 	if slot := t.table.Find(key, hash); slot >= 0 {
-		if t.conns[slot].state != timeWait {
-			return false
-		}
 		t.remove(&t.conns[slot])
 	}
 	return true
+}
+
+// hasten repeats our SYN in the next pass, once. The guest answered it for the connection
+// that had the same addresses and ports before, mostly one in TIME-WAIT, which the RST
+// has ended; Linux repeats its SYN as soon.
+func (t *TCP) hasten(c *conn) {
+	if c.tries == 0 {
+		c.rtxAt = t.env.Now
+		t.queue(c)
+	}
 }
 
 // inSynSent is RFC 9293 section 3.10.7.3.
@@ -359,6 +382,7 @@ func (t *TCP) inSynSent(c *conn, f *ring.Frame, s *segment) (kept bool) {
 	if s.has(wire.ACK) && s.ack != c.max {
 		if !s.has(wire.RST) {
 			t.refuse(f, s)
+			t.hasten(c)
 		}
 		return false
 	}

@@ -102,6 +102,10 @@ func (t *TCP) Len() int { return t.table.Len() }
 func (t *TCP) Close() {
 	t.table.All(func(slot int32) {
 		c := &t.conns[slot]
+		if c.heir >= 0 {
+			sys.Reset(int(c.heir))
+			c.heir = -1
+		}
 		t.sendReset(c)
 		t.endHost(c)
 	})

@@ -73,6 +73,18 @@ func OutQueue(fd int) (int, Errno) {
 	return int(v), errno
 }
 
+// TCPOver tells whether the connection of the stream socket fd is over at both ends, in
+// TIME-WAIT at most: the kernel may give its addresses and ports to another one
+// (tcpi_state, the first octet of TCP_INFO, is TCP_CLOSE).
+func TCPOver(fd int) bool {
+	const tcpClose = 7
+	var state uint8
+	size := uint32(unsafe.Sizeof(state))
+	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
+	return errno == 0 && state == tcpClose
+}
+
 // tcpInfoLen is as far as TCPRTT reads: up to and with tcpi_min_rtt.
 const tcpInfoLen = unsafe.Offsetof(unix.TCPInfo{}.Min_rtt) + 4
 
