@@ -253,6 +253,48 @@ func TestAcceptAgain(t *testing.T) {
 	}
 }
 
+// TestAcceptAgainAfterReset: a peer resets its connection and the next one, which waits for the end of the first, before
+// the guest has answered. A third one from the same port takes the place of the second.
+func TestAcceptAgainAfterReset(t *testing.T) {
+	r := newRig(t, false, Config{})
+	g, client := r.inbound()
+	in := Inbound{Peer: g.Remote, Guest: g.Addr, PeerPort: g.RemotePort, GuestPort: g.Port}
+	syn := g.Next()
+	client.SetLinger(0)
+	client.Close()
+	second, waits := r.connect(client.LocalAddr().(*net.TCPAddr))
+	r.tcp.Accept(waits, in)
+	second.SetLinger(0)
+	second.Close()
+	third, fd := r.connect(client.LocalAddr().(*net.TCPAddr))
+	r.tcp.Accept(fd, in)
+	if sys.Close(waits) != sys.EBADF {
+		t.Error("the second socket is left open")
+	}
+	g.Pass()
+	g.Got = nil
+	g.Raw(wire.SYN|wire.ACK, g.Seq, syn.Seq()+1, g.SynOptions(), nil)
+	if s := g.Next(); s.Flags() != wire.ACK {
+		t.Fatalf("flags %#x", s.Flags())
+	}
+	if s := g.Next(); !s.Has(wire.RST) {
+		t.Fatalf("flags %#x", s.Flags())
+	}
+	if syn = g.Next(); syn.Flags() != wire.SYN || r.tcp.Len() != 1 {
+		t.Fatalf("flags %#x, %d flows", syn.Flags(), r.tcp.Len())
+	}
+	g.Ack = syn.Seq() + 1
+	g.Raw(wire.SYN|wire.ACK, g.Seq, g.Ack, g.SynOptions(), nil)
+	g.Seq++
+	g.Pass()
+	g.Send(wire.PSH, []byte("hello"))
+	g.Pass()
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(third, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
 // TestCloseResetsHeir: the end of the translator is that of a waiting connection.
 func TestCloseResetsHeir(t *testing.T) {
 	r := newRig(t, false, Config{})

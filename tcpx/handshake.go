@@ -343,13 +343,17 @@ func (t *TCP) openInbound(fd int, key *flow.Key, hash uint64) {
 }
 
 // await has the connection of fd, from the port that c's remote had, wait for c to end:
-// the remote is through with c, the guest will be as soon as it has seen the end. If c's
+// the remote is through with c, the guest will be as soon as it has seen the end. One that
+// has waited and is over as well, since its remote has reset it, gives way. If c's
 // connection is not over, the guest could not tell the two apart, as when two ports of
 // the host lead to one inside; then fd is closed with a RST.
 func (t *TCP) await(c *conn, fd int) {
-	if c.heir >= 0 || !sys.TCPOver(int(c.fd)) {
+	if !sys.TCPOver(int(c.fd)) || c.heir >= 0 && !sys.TCPOver(int(c.heir)) {
 		sys.Reset(fd)
 		return
+	}
+	if c.heir >= 0 {
+		sys.Close(int(c.heir))
 	}
 	c.heir = int32(fd)
 }
