@@ -29,8 +29,9 @@
 //
 // Files: input.go, receive.go and tail.go follow a segment inwards; output.go
 // and peek.go bytes outwards; ack.go and window.go decide what the guest is
-// told; handshake.go and finish.go begin and end flows; retransmit.go holds the
-// timers. segment.go, hold.go and window.go are functions of values only.
+// told; handshake.go, accept.go (those of remotes) and finish.go begin and end flows;
+// retransmit.go holds the timers. segment.go, hold.go and window.go are functions of
+// values only.
 //
 // Sources: RFC 9293 (TCP), RFC 5961 (blind attacks), RFC 6298 (retransmission
 // timer), RFC 6528 (initial sequence numbers), RFC 7323 (window scale),
