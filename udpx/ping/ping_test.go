@@ -112,7 +112,7 @@ func (r *rig) check(o guest.Out, s side, e *guest.Echo) {
 func TestEcho(t *testing.T) {
 	eachSide(t, func(t *testing.T, s side) {
 		r := newRig(t)
-		for seq, payload := range [][]byte{[]byte("abcdefgh"), {}, bytes.Repeat([]byte{7}, 20000)} {
+		for seq, payload := range [][]byte{[]byte("abcdefgh"), {}, bytes.Repeat([]byte{7}, 20000), make([]byte, 65472)} {
 			e := s.echo(4711, uint16(seq), payload)
 			r.out(e)
 			r.check(r.in(), s, e)

@@ -36,7 +36,7 @@ func (p *Ping) receive(slot int32) {
 		}
 		asked := min(recvRow, out.Room())
 		for i := range asked {
-			p.recv.SetBuf(i, out.Peek(i).PayloadArea())
+			p.recv.SetBuf(i, message(out.Peek(i)))
 		}
 		n, errno := p.recv.Recv(r.fd, asked)
 		if errno != 0 {
@@ -53,6 +53,12 @@ func (p *Ping) receive(slot int32) {
 			return
 		}
 	}
+}
+
+// message is where f takes an ICMP message for the guest: all that an IPv4 datagram holds, which is more
+// than ring.MaxPayload, since no transport header stands in front of it.
+func message(f *ring.Frame) []byte {
+	return f.Slot()[ring.PayloadOffset:][:65535-wire.IPv4Len]
 }
 
 // reply sends the i-th message of the receive row to the guest, and returns true, if
@@ -72,7 +78,7 @@ func (p *Ping) reply(slot int32, i, pos int) bool {
 		return false
 	}
 	f := out.Peek(pos)
-	icmp := f.PayloadArea()[:n]
+	icmp := message(f)[:n]
 	if icmp[0] != echoReply4 && icmp[0] != echoReply6 {
 		p.env.Count.Drop(stats.NoFlow)
 		return false
