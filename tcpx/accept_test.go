@@ -206,6 +206,25 @@ func TestAcceptStaleAck(t *testing.T) {
 	g.None()
 }
 
+// opens has the guest answer the SYN of the only flow, and send the client something.
+func (r *rig) opens(g *guest.TCP, client io.Reader) {
+	r.t.Helper()
+	syn := g.Next()
+	if syn.Flags() != wire.SYN || r.tcp.Len() != 1 {
+		r.t.Fatalf("flags %#x, %d flows", syn.Flags(), r.tcp.Len())
+	}
+	g.Ack = syn.Seq() + 1
+	g.Raw(wire.SYN|wire.ACK, g.Seq, g.Ack, g.SynOptions(), nil)
+	g.Seq++
+	g.Pass()
+	g.Send(wire.PSH, []byte("hello"))
+	g.Pass()
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(client, b); err != nil || string(b) != "hello" {
+		r.t.Errorf("%q %v", b, err)
+	}
+}
+
 // TestAcceptAgain: a peer whose connection is over connects from the same port again, before the guest has acknowledged
 // the end of the old one. A third one is refused.
 func TestAcceptAgain(t *testing.T) {
@@ -238,19 +257,7 @@ func TestAcceptAgain(t *testing.T) {
 	}
 	g.Ack += uint32(len("last")) + 1
 	g.Send(0, nil)
-	if syn = g.Next(); syn.Flags() != wire.SYN || r.tcp.Len() != 1 {
-		t.Fatalf("flags %#x, %d flows", syn.Flags(), r.tcp.Len())
-	}
-	g.Ack = syn.Seq() + 1
-	g.Raw(wire.SYN|wire.ACK, g.Seq, g.Ack, g.SynOptions(), nil)
-	g.Seq++
-	g.Pass()
-	g.Send(wire.PSH, []byte("hello"))
-	g.Pass()
-	b := make([]byte, 5)
-	if _, err := io.ReadFull(next, b); err != nil || string(b) != "hello" {
-		t.Errorf("%q %v", b, err)
-	}
+	r.opens(g, next)
 }
 
 // TestAcceptAgainAfterReset: a peer resets its connection and the next one, which waits for the end of the first, before
@@ -280,19 +287,7 @@ func TestAcceptAgainAfterReset(t *testing.T) {
 	if s := g.Next(); !s.Has(wire.RST) {
 		t.Fatalf("flags %#x", s.Flags())
 	}
-	if syn = g.Next(); syn.Flags() != wire.SYN || r.tcp.Len() != 1 {
-		t.Fatalf("flags %#x, %d flows", syn.Flags(), r.tcp.Len())
-	}
-	g.Ack = syn.Seq() + 1
-	g.Raw(wire.SYN|wire.ACK, g.Seq, g.Ack, g.SynOptions(), nil)
-	g.Seq++
-	g.Pass()
-	g.Send(wire.PSH, []byte("hello"))
-	g.Pass()
-	b := make([]byte, 5)
-	if _, err := io.ReadFull(third, b); err != nil || string(b) != "hello" {
-		t.Errorf("%q %v", b, err)
-	}
+	r.opens(g, third)
 }
 
 // TestCloseResetsHeir: the end of the translator is that of a waiting connection.
