@@ -78,22 +78,25 @@ func OutQueue(fd int) (int, Errno) {
 // (tcpi_state, the first octet of TCP_INFO, is TCP_CLOSE).
 func TCPOver(fd int) bool {
 	const tcpClose = 7
-	var state uint8
-	size := uint32(unsafe.Sizeof(state))
-	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
-	return errno == 0 && state == tcpClose
+	var info unix.TCPInfo
+	errno := tcpInfo(fd, &info, uint32(unsafe.Sizeof(info.State)))
+	return errno == 0 && info.State == tcpClose
 }
 
-// tcpInfoLen is as far as TCPRTT reads: up to and with tcpi_min_rtt.
-const tcpInfoLen = unsafe.Offsetof(unix.TCPInfo{}.Min_rtt) + 4
+// rttEnd is as far as TCPRTT reads: up to and with tcpi_min_rtt.
+const rttEnd = uint32(unsafe.Offsetof(unix.TCPInfo{}.Min_rtt) + 4)
 
 // TCPRTT is the smoothed and the minimum round-trip time of the path of the
 // connected stream socket fd, in microseconds (TCP_INFO).
 func TCPRTT(fd int) (smoothed, minimum uint32, errno Errno) {
 	var info unix.TCPInfo
-	size := uint32(tcpInfoLen)
-	_, _, errno = syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	errno = tcpInfo(fd, &info, rttEnd)
 	return info.Rtt, info.Min_rtt, errno
+}
+
+// tcpInfo reads the first size octets of TCP_INFO.
+func tcpInfo(fd int, info *unix.TCPInfo, size uint32) Errno {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(info)), uintptr(unsafe.Pointer(&size)), 0)
+	return errno
 }
