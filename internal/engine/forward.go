@@ -48,8 +48,8 @@ type lane struct {
 	// found the port bound. Nil if that cannot be.
 	heldByFlow func(port uint16) bool
 	maxAll     int // sockets that each "all" may have
-	retry
-	log *log.Log
+	retry      retry
+	log        *log.Log
 }
 
 // boundSocket is a socket, and the shards' listener for it.

@@ -56,7 +56,7 @@ type privilegedBinder struct {
 	namedPorts portscan.Ports // of the protocol, in rules: "all" leaves them alone
 	maxAll     int            // sockets that an "all" may have
 	sockets    []netns.PrivilegedPort
-	retry
+	retry      retry
 }
 
 // bindRules binds the explicit ports of a specification.
