@@ -112,7 +112,7 @@ func TestFullHandOff(t *testing.T) {
 	})
 	from, owner := g.shards[0], g.shards[1]
 	const hash, lost = 12345, 3
-	if owner.env.ClaimInbound(hash) != owner.env.Shard {
+	if owner.env.ClaimFlow(hash) != owner.env.Shard {
 		t.Fatal("the flow is another's")
 	}
 	pass := func() {

@@ -12,7 +12,7 @@ import (
 type Inbound struct {
 	Peer, Guest         wire.Addr
 	PeerPort, GuestPort uint16
-	// Handed is set by HandInbound: the connection has been with another shard.
+	// Handed says that another shard has accepted the connection and handed it on.
 	Handed bool
 }
 
@@ -36,7 +36,7 @@ func (t *TCP) Accept(fd int, in Inbound) {
 		}
 		t.remove(c)
 	}
-	switch owner := t.env.ClaimInbound(hash); {
+	switch owner := t.env.ClaimFlow(hash); {
 	case owner == t.env.Shard:
 		t.openInbound(fd, &key, hash)
 	case in.Handed:

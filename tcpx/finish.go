@@ -38,8 +38,7 @@ func (t *TCP) finished(c *conn) bool {
 // remove closes the flow's socket and frees its frames, timers and slot. The connection
 // that waited for this takes its place.
 func (t *TCP) remove(c *conn) {
-	heir, key := c.heir, t.table.Key(c.slot)
-	in := Inbound{Peer: key.Remote, Guest: key.Guest, PeerPort: key.RemotePort, GuestPort: key.GuestPort}
+	heir, key := c.heir, *t.table.Key(c.slot)
 	if c.fd >= 0 {
 		sys.Close(int(c.fd))
 	}
@@ -53,7 +52,7 @@ func (t *TCP) remove(c *conn) {
 	t.env.Count.TCPClosed++
 	t.env.Count.TCPFlows = uint64(t.table.Len())
 	if heir >= 0 {
-		t.Accept(int(heir), in)
+		t.Accept(int(heir), Inbound{Peer: key.Remote, Guest: key.Guest, PeerPort: key.RemotePort, GuestPort: key.GuestPort})
 	}
 }
 

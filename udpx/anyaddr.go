@@ -41,7 +41,7 @@ func (u *UDP) anyAddrKey(key *flow.Key) (k flow.Key, hash uint64) {
 // there is one that differs only in the guest's address.
 func (u *UDP) indexAnyAddr(slot int32) {
 	k, hash := u.anyAddrKey(u.table.Key(slot))
-	if u.anyAddr.table.Find(&k, hash) >= 0 || u.env.ClaimInbound(hash) != u.env.Shard {
+	if u.anyAddr.table.Find(&k, hash) >= 0 || u.env.ClaimFlow(hash) != u.env.Shard {
 		return
 	}
 	at := u.anyAddr.table.Insert(&k, hash) // never full: it has a slot for each flow

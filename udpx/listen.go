@@ -269,7 +269,7 @@ func (u *UDP) localOf(l *listener, i int, scope uint32) local {
 
 // admit makes the flow of a new peer, whose first datagram came to l at at.
 func (u *UDP) admit(l *listener, key *flow.Key, hash uint64, peer *wire.Addr, at *local) int32 {
-	if u.env.ClaimInbound(hash) != u.env.Shard {
+	if u.env.ClaimFlow(hash) != u.env.Shard {
 		return otherShardsFlow
 	}
 	slot := u.table.Insert(key, hash)

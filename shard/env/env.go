@@ -59,7 +59,7 @@ func (e *Env) HandToOwner(f *ring.Frame, hash uint64) bool {
 // returns false if another shard has claimed the flow: f was then handed to that
 // one, or dropped if it was handed off before.
 func (e *Env) Claim(f *ring.Frame, hash uint64) bool {
-	owner := e.ClaimInbound(hash)
+	owner := e.ClaimFlow(hash)
 	switch {
 	case owner == e.Shard:
 		return true
@@ -72,17 +72,16 @@ func (e *Env) Claim(f *ring.Frame, hash uint64) bool {
 	return false
 }
 
-// ClaimInbound registers the flow that the caller is about to make for a peer on the
-// host, and returns the shard that has it then: the caller, or the one that claimed it
-// before.
-func (e *Env) ClaimInbound(hash uint64) (owner uint8) {
+// ClaimFlow registers a flow that the caller is about to make, and returns the shard that
+// has it then: the caller, or the one that claimed it before.
+func (e *Env) ClaimFlow(hash uint64) (owner uint8) {
 	if e.Directory == nil {
 		return e.Shard
 	}
 	return e.Directory.Claim(hash, e.Shard)
 }
 
-// Release ends a Claim or ClaimInbound.
+// Release ends a Claim or ClaimFlow.
 func (e *Env) Release(hash uint64) {
 	if e.Directory != nil {
 		e.Directory.Release(hash, e.Shard)

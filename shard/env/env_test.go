@@ -32,11 +32,11 @@ func TestClaimLost(t *testing.T) {
 	if e.Claim(f, hash) || len(handed) != 1 || e.Count.Drops[stats.NoFlow] != 1 || e.Pool.Free() != free+1 {
 		t.Errorf("%d frames handed on, %d free, drops %v", len(handed), e.Pool.Free()-free, e.Count.Drops)
 	}
-	if e.ClaimInbound(hash) != first {
+	if e.ClaimFlow(hash) != first {
 		t.Error("claimed twice")
 	}
 	e.Directory.Release(hash, first)
-	if e.ClaimInbound(hash) != e.Shard {
+	if e.ClaimFlow(hash) != e.Shard {
 		t.Error("not claimed when free")
 	}
 	e.Release(hash)
